@@ -1,0 +1,116 @@
+"""The model card, made from what the run and the gate know. Nothing in it is written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ctedge_export.gate import GateResult
+from ctedge_export.run_folder import Run
+
+_USES = {
+    "classifier": (
+        "Tells whether a chest CT looks like those it was trained to call"
+        " `{positive}`, as a probability of 0 to 1."
+    ),
+    "severity": (
+        "Estimates how much of the lungs is affected on a chest CT, as a score of 0 to 100."
+    ),
+}
+
+
+def model_card(run: Run, gate: GateResult, *, name: str, notes: str = "") -> str:
+    """The card in Markdown.
+
+    Args:
+        run: the training it comes from.
+        gate: what the conversion's gate measured.
+        name: the bundle's name.
+        notes: Markdown to append, as it is.
+    """
+    positive = run.labels[-1] if run.labels else ""
+    sections = [
+        f"# {name}",
+        "\n".join(_warnings(run)),
+        "## Intended use",
+        _USES[run.task].format(positive=positive)
+        + " For research, teaching and integration tests with CT of the chest of adults."
+        " It is not for diagnosis, triage or treatment decisions.",
+        "## Input and output",
+        "\n".join(_interface(run)),
+        "## Training data",
+        "\n".join(_facts(run.document["data"])) or "Not recorded.",
+        "## Metrics",
+        "\n".join(_facts(run.document["metrics"])) or "Not recorded.",
+        "## Conversion",
+        f"Keras to ONNX (FP32). Largest difference in `{gate.output}` over"
+        f" {len(gate.comparisons)} volumes: {gate.max_difference:.2g}"
+        f" (allowed: {gate.tolerance:g}).",
+    ]
+    if run.document.get("extra"):
+        extra = run.document["extra"]
+        facts = extra if isinstance(extra, Mapping) else {"note": extra}
+        sections += ["## Further facts", "\n".join(_facts(facts))]
+    if run.document["training"]:
+        sections += ["## Training", "\n".join(_facts(run.document["training"]))]
+    if notes.strip():
+        sections += ["## Notes", notes.strip()]
+    return "\n\n".join(sections) + "\n"
+
+
+def _warnings(run: Run) -> Iterator[str]:
+    yield "> **Not a medical device.** Not approved for clinical use by anyone, anywhere."
+    yield ">"
+    synthetic = run.document["data"].get("synthetic")
+    if synthetic:
+        yield (
+            "> **Synthetic training data.** It has learnt from computer-made phantoms and has"
+            " never seen a patient; its figures say nothing about patients."
+        )
+    elif synthetic is None:
+        yield "> **Origin of the training data not recorded.**"
+
+
+def _interface(run: Run) -> Iterator[str]:
+    spec = run.spec
+    size = " x ".join(map(str, spec.shape))
+    low, high = spec.hu_window
+    axes = ", ".join(spec.axes)
+    yield f"- Preprocessing `{spec.name}`: {size} voxels, axes growing towards {axes}."
+    yield f"- HU from {low:g} to {high:g} become 0 to 1" + (
+        ", voxels outside the lungs 0." if spec.lungs_only else "."
+    )
+    if run.labels:
+        yield f"- Labels: {', '.join(f'`{label}`' for label in run.labels)}."
+
+
+def _facts(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """A nested list of names and values; a value with an interval in one line."""
+    for key, value in values.items():
+        start = f"{'  ' * depth}- {str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping) and "value" in value:
+            yield f"{start}: {_with_interval(value)}"
+        elif isinstance(value, Mapping) and value:
+            yield f"{start}:"
+            yield from _facts(value, depth + 1)
+        else:
+            yield f"{start}: {_text(value)}"
+
+
+def _with_interval(metric: Mapping[str, Any]) -> str:
+    interval = metric.get("ci95")
+    if isinstance(interval, list) and len(interval) == 2:
+        return f"{_text(metric['value'])} (95 % interval {' to '.join(map(_text, interval))})"
+    return _text(metric["value"])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "not defined"
+    if value in ({}, []):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(str(value).split())

@@ -1,0 +1,71 @@
+"""`ctedge export`: only typer is imported here; the work imports what it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="export",
+    help="Turn a trained network into a bundle, every step gated.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _export() -> None:
+    """Turn a trained network into a bundle, every step gated."""
+
+
+@app.command("onnx")
+def export_onnx(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN_FOLDER", help="What `ctedge train` wrote.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The NAME.ctedge to write.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a bundle that stands there.")
+    ] = False,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Keep a model that fails its gate: NAME.failed/.")
+    ] = False,
+    card_notes: Annotated[
+        Path | None,
+        typer.Option("--card-notes", metavar="FILE", help="Markdown to append to the model card."),
+    ] = None,
+) -> None:
+    """Convert a run's Keras network to ONNX; exit code 3 when it answers otherwise than Keras."""
+    from ctedge_export.onnx_bundle import export_onnx as run
+
+    run(
+        run_folder,
+        output,
+        overwrite=overwrite,
+        keep_failed=keep_failed,
+        card_notes=card_notes,
+        say=_say,
+    )
+
+
+@app.command("verify")
+def verify(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A NAME.ctedge folder, or a shipped name.")
+    ],
+) -> None:
+    """Check every digest and run the golden cases; exit code 3 when an answer has changed."""
+    from ctedge_export.verify import verify_bundle
+
+    verify_bundle(bundle, say=_say)
+
+
+def _say(line: str) -> None:
+    """Progress goes to standard error; standard output stays for results."""
+    typer.echo(line, err=True)

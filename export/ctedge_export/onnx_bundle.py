@@ -1,0 +1,167 @@
+"""From a RUN folder to a bundle: read, fold, convert, check, compare, write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctedge.bundle import ModelBundle
+from ctedge.errors import GateFailed, OutputError
+from ctedge.extras import require
+from ctedge.files import atomic_folder
+from ctedge.golden import pack_volume
+from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_OUTPUTS
+from ctedge_export import convert, fold, gate, tidy, volumes
+from ctedge_export.card import model_card
+from ctedge_export.provenance import provenance, versions
+from ctedge_export.quiet import import_tensorflow
+from ctedge_export.run_folder import Run, load_keras, read_run
+from ctedge_export.writer import check_target, write_bundle
+
+if TYPE_CHECKING:
+    import onnx
+
+Say = Callable[[str], None]
+
+_GATE_NAME = "gate.json"
+
+
+def export_onnx(  # noqa: PLR0913 (keyword-only options)
+    run_folder: str | os.PathLike[str],
+    bundle: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    keep_failed: bool = False,
+    card_notes: str | os.PathLike[str] | None = None,
+    say: Say | None = None,
+) -> ModelBundle:
+    """Convert a trained network, hold it against Keras, and write the bundle.
+
+    Args:
+        run_folder: holds `model.keras` and `model.json`.
+        bundle: the folder `NAME.ctedge` to write.
+        overwrite: replace a bundle that stands there.
+        keep_failed: when the gate fails, keep model and figures in `NAME.failed/`.
+        card_notes: a Markdown file to append to the model card.
+        say: told of each step, one line at a time.
+
+    Raises:
+        GateFailed: the ONNX model answers otherwise than Keras; nothing is written.
+        BundleError: the run folder is missing, broken, or of a network that cannot be exported.
+        OutputError: the bundle exists, or cannot be written; nothing is left.
+        MissingExtra: TensorFlow, tf2onnx or ONNX Runtime is not installed.
+    """
+    say = say or (lambda line: None)
+    target = Path(bundle)
+    check_target(target, overwrite=overwrite)
+    notes = _notes(card_notes)
+    run = read_run(Path(run_folder))
+    say(f"run folder: {run.task}, {run.spec.name}, digest verified")
+    require("onnxruntime", extra="cpu", purpose="the gate of an export")
+    import_tensorflow()
+    trained = load_keras(run)
+    activation = "sigmoid" if run.task == "classifier" else "linear"
+    steps, folded = fold.fold(trained, activation=activation)
+    model = _convert(run, steps)
+    say(f"converted: {folded} BatchNorm folded, {len(model.graph.node)} nodes, checker passed")
+    onnx_bytes = model.SerializeToString(deterministic=True)
+    shown = volumes.gate_volumes(run.spec)
+    found = versions()
+    result = gate.compare(
+        trained, onnx_bytes, shown, output=TASK_OUTPUTS[run.task][0], versions=found
+    )
+    try:
+        gate.require_pass(result, trained, onnx_bytes, steps, shown)
+    except GateFailed as error:
+        if keep_failed:
+            say(_keep(target, onnx_bytes, result, error))
+        raise
+    say(
+        f"gate passed: max |d{result.output}| {result.max_difference:.2g}"
+        f" <= {result.tolerance:g} on {len(shown)} volumes"
+    )
+    golden = [volume for volume in shown if volume.name in volumes.GOLDEN_NAMES]
+    files = {f"golden/{volume.name}.npy.gz": pack_volume(volume.levels) for volume in golden}
+    name = target.name.removesuffix(".ctedge")
+    written = write_bundle(
+        target,
+        description={
+            "task": run.task,
+            "labels": list(run.labels),
+            "spec": run.spec.to_json(),
+            "model": _model(run),
+            "golden": [
+                {"name": v.name, "input": file, "outputs": result.outputs[v.name]}
+                for v, file in zip(golden, files, strict=True)
+            ],
+            "metrics": run.document["metrics"],
+            "provenance": provenance(run, model, folded=folded),
+            "gates": {"onnx": result.to_json()},
+        },
+        members={
+            MODEL_NAME: onnx_bytes,
+            CARD_NAME: model_card(run, result, name=name, notes=notes).encode(),
+            **files,
+        },
+        overwrite=overwrite,
+    )
+    say(f"written: {target} ({_size(target) / 1e6:.1f} MB), manifest {written.digest[:12]}")
+    return written
+
+
+def _convert(run: Run, steps: tuple[fold.Step, ...]) -> onnx.ModelProto:
+    raw = convert.to_onnx(convert.rebuild(steps, run.spec.shape), task=run.task)
+    return tidy.tidy(
+        raw,
+        steps,
+        input_shape=(1, *run.spec.shape),
+        task=run.task,
+        properties={
+            "task": run.task,
+            "labels": json.dumps(run.labels),
+            "spec": json.dumps(run.spec.to_json(), sort_keys=True),
+            "keras_sha256": run.document["model_sha256"],
+        },
+    )
+
+
+def _model(run: Run) -> dict[str, Any]:
+    return {
+        "member": MODEL_NAME,
+        "opset": convert.OPSET,
+        "input": {"name": convert.INPUT_NAME, "shape": [1, *run.spec.shape]},
+        "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[run.task]],
+    }
+
+
+def _keep(target: Path, onnx_bytes: bytes, result: gate.GateResult, error: GateFailed) -> str:
+    """Keep a failed model in a folder that no one can take for a bundle; says where."""
+    kept = target.with_name(f"{target.name.removesuffix('.ctedge')}.failed")
+    record = {**result.to_json(), "error": error.as_dict()}
+    try:
+        with atomic_folder(kept, replace=(kept / _GATE_NAME).is_file()) as folder:
+            (folder / MODEL_NAME).write_bytes(onnx_bytes)
+            (folder / _GATE_NAME).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    except OutputError as problem:  # that the gate failed weighs more
+        return f"gate failed, and the model could not be kept: {problem}"
+    return f"gate failed: model and figures kept in {kept}"
+
+
+def _notes(path: str | os.PathLike[str] | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(
+            f"the card notes {os.fspath(path)} cannot be read",
+            found=error,
+            fix="give --card-notes a Markdown file in UTF-8",
+        ) from error
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

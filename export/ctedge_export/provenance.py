@@ -1,0 +1,58 @@
+"""Where a bundle comes from: the run, the versions, and what the export did to the network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ctedge import __version__
+from ctedge_export.run_folder import Run
+from ctedge_export.tidy import IR_VERSION
+
+if TYPE_CHECKING:
+    import onnx
+
+#: What the manifest takes over from `model.json`; spec, labels, task and metrics have own keys.
+_FROM_RUN = ("model_sha256", "data", "training", "versions", "extra")
+_MODULES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that had a hand in the export."""
+    found = {"python": platform.python_version(), "ctedge": __version__}
+    for module in _MODULES:
+        imported = importlib.import_module(module)
+        found[module] = str(getattr(imported, "__version__", None) or _distribution(module))
+    return found
+
+
+def provenance(run: Run, model: onnx.ModelProto, *, folded: int) -> dict[str, Any]:
+    """The manifest's `provenance`. No date and no path: equal runs make equal bundles."""
+    return {
+        "run": {key: run.document[key] for key in _FROM_RUN if key in run.document},
+        "export": {
+            "versions": versions(),
+            "opset": model.opset_import[0].version,
+            "ir_version": IR_VERSION,
+            "batch_norms_folded": folded,
+            "nodes": len(model.graph.node),
+            "operators": dict(sorted(Counter(n.op_type for n in model.graph.node).items())),
+            "parameters": sum(_count(weight) for weight in model.graph.initializer),
+        },
+    }
+
+
+def _count(weight: onnx.TensorProto) -> int:
+    count = 1
+    for length in weight.dims:
+        count *= length
+    return count
+
+
+def _distribution(module: str) -> str:
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

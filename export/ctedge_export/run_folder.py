@@ -1,0 +1,159 @@
+"""A training's result, read with suspicion: `model.json` first, then the digest, then Keras."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
+from ctedge.spec import PreprocessSpec
+
+if TYPE_CHECKING:
+    import keras
+
+RUN_SCHEMA_VERSION = 1
+_KERAS_NAME = "model.keras"
+_JSON_NAME = "model.json"
+_TASKS = ("classifier", "severity")
+_OBJECTS = ("data", "training", "metrics", "versions")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A RUN folder whose `model.keras` has the digest that its `model.json` names.
+
+    Attributes:
+        folder: where it was read from.
+        task: "classifier" or "severity".
+        labels: names of the answers, the positive one last.
+        spec: the preprocessing that the network was trained with.
+        document: all of `model.json`.
+        keras_bytes: all of `model.keras`.
+    """
+
+    folder: Path
+    task: str
+    labels: tuple[str, ...]
+    spec: PreprocessSpec
+    document: Mapping[str, Any]
+    keras_bytes: bytes
+
+
+def read_run(folder: Path) -> Run:
+    """Read and check a RUN folder; Keras is not touched yet.
+
+    Raises:
+        BundleNotFound: no such folder.
+        InvalidBundle: `model.json` or `model.keras` is missing or broken.
+        DigestMismatch: `model.keras` is not the file that `model.json` was written for.
+    """
+    if not folder.is_dir():
+        raise BundleNotFound(
+            f"there is no run folder {folder}",
+            fix="name the folder that `ctedge train` wrote (it holds model.keras and model.json)",
+        )
+    document = _document(folder)
+    if document.get("schema_version") != RUN_SCHEMA_VERSION:
+        _refuse(folder, "schema_version", document.get("schema_version"), RUN_SCHEMA_VERSION)
+    if document.get("task") not in _TASKS:
+        _refuse(folder, "task", document.get("task"), " or ".join(_TASKS))
+    labels = document.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        _refuse(folder, "labels", labels, "a list of names")
+    if document["task"] == "classifier" and len(labels) != 2:
+        _refuse(folder, "labels", labels, "two names, the positive one last")
+    for key in _OBJECTS:
+        if not isinstance(document.get(key), dict):
+            _refuse(folder, key, document.get(key), "an object")
+    spec = PreprocessSpec.from_json(document.get("spec", {}))
+    if document.get("input_shape") != [*spec.shape, 1]:
+        _refuse(folder, "input_shape", document.get("input_shape"), [*spec.shape, 1])
+    return Run(
+        folder=folder,
+        task=document["task"],
+        labels=tuple(labels),
+        spec=spec,
+        document=document,
+        keras_bytes=_keras_bytes(folder, document.get("model_sha256")),
+    )
+
+
+def load_keras(run: Run) -> keras.Model:
+    """The network of a run, from exactly the bytes whose digest was checked.
+
+    `safe_mode` keeps Keras from running code that a file may carry (Lambda layers).
+
+    Raises:
+        InvalidBundle: Keras cannot read it, or it takes another input than the spec gives.
+    """
+    import keras
+
+    with tempfile.TemporaryDirectory(prefix="ctedge-") as private:
+        path = Path(private) / _KERAS_NAME
+        path.write_bytes(run.keras_bytes)
+        try:
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises whatever its zip, JSON and HDF5 readers raise
+            raise InvalidBundle(
+                f"Keras cannot read {_KERAS_NAME} of {run.folder}",
+                found=f"{type(error).__name__}: {str(error)[:300]}",
+                fix="train again, or use the Keras version that wrote it",
+            ) from error
+    shape = getattr(model, "input_shape", None)
+    if shape != (None, *run.spec.shape, 1):
+        _refuse(run.folder, "the network's input", shape, (None, *run.spec.shape, 1))
+    return model
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    path = folder / _JSON_NAME
+    try:
+        document = json.loads(path.read_bytes(), parse_constant=_no_constant)
+        # What cannot be written again (a lone surrogate) is refused now, not after the conversion.
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidBundle(
+            f"{path} cannot be read",
+            found=error,
+            fix="name the folder that `ctedge train` wrote (it holds model.keras and model.json)",
+        ) from error
+    if not isinstance(document, dict):
+        _refuse(folder, "everything", type(document).__name__, "a JSON object")
+    return document
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _keras_bytes(folder: Path, expected: object) -> bytes:
+    path = folder / _KERAS_NAME
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidBundle(
+            f"{path} cannot be read", found=error.strerror, fix="train again"
+        ) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise DigestMismatch(
+            f"{path} is not the model that its {_JSON_NAME} describes",
+            found=f"sha256 {found}",
+            expected=f"sha256 {expected}",
+            fix="copy the run folder again, or train again; do not edit files inside it",
+        )
+    return data
+
+
+def _refuse(folder: Path, key: str, found: object, expected: object) -> NoReturn:
+    raise InvalidBundle(
+        f"{_JSON_NAME} of {folder} is wrong in {key!r}",
+        found=repr(found)[:200],
+        expected=expected,
+        fix="export a run folder written by this version of `ctedge train`",
+    )

@@ -1,0 +1,88 @@
+"""A bundle written whole or not at all, and loaded once before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ctedge.bundle import ModelBundle
+from ctedge.errors import OutputError
+from ctedge.files import atomic_folder
+from ctedge.manifest import MANIFEST_DIGEST_NAME, MANIFEST_NAME, SCHEMA_VERSION, manifest_bytes
+
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,55}\.ctedge", re.ASCII)
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that cannot be written, before an export spends minutes on it.
+
+    Raises:
+        OutputError: no `NAME.ctedge`, already there, or there and no bundle.
+    """
+    if not _FOLDER.fullmatch(path.name):
+        raise OutputError(
+            f"{path} is no name for a bundle",
+            found=path.name,
+            expected="NAME.ctedge, of letters, digits and ._-",
+            fix="give -o a name like pneumonia.ctedge",
+        )
+    if path.is_symlink() or (path.exists() and not overwrite):
+        raise OutputError(
+            f"{path} already exists", fix="name another output, or add --overwrite to replace it"
+        )
+    if path.exists() and not (path / MANIFEST_NAME).is_file():
+        raise OutputError(
+            f"{path} exists and is no bundle: it is not replaced",
+            expected=f"a folder with a {MANIFEST_NAME}",
+            fix="name another output, or remove this one first",
+        )
+
+
+def write_bundle(
+    path: Path,
+    *,
+    description: Mapping[str, Any],
+    members: Mapping[str, bytes],
+    overwrite: bool = False,
+) -> ModelBundle:
+    """Write a bundle, verify it as a reader would, and only then rename it into place.
+
+    Args:
+        path: the folder `NAME.ctedge`; NAME becomes the bundle's name.
+        description: the manifest without `schema_version`, `name` and `members`.
+        members: the files' bytes, by relative name.
+        overwrite: replace a bundle that stands there; its `engines/` go with it.
+
+    Returns:
+        The bundle, loaded from where it stands.
+
+    Raises:
+        OutputError: it exists, or the disk is full; nothing is left behind.
+        BundleError: what was to be written is no valid bundle; nothing is left behind.
+    """
+    check_target(path, overwrite=overwrite)
+    document = {
+        **description,
+        "schema_version": SCHEMA_VERSION,
+        "name": path.name.removesuffix(".ctedge"),
+        "members": {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in members.items()
+        },
+    }
+    manifest = manifest_bytes(document)
+    files = {
+        **members,
+        MANIFEST_NAME: manifest,
+        MANIFEST_DIGEST_NAME: hashlib.sha256(manifest).hexdigest().encode() + b"\n",
+    }
+    with atomic_folder(path, replace=overwrite) as folder:
+        for name, data in files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        ModelBundle.load(folder)
+    return ModelBundle.load(path)

@@ -1,0 +1,5 @@
+"""`python -m ctedge` is the command `ctedge`."""
+
+from ctedge.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""Where a bundle is, and its files: regular ones inside its folder, never a link."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import NoReturn
+
+from ctedge.errors import BundleNotFound, InvalidBundle
+from ctedge.manifest import ENGINES_NAME, MANIFEST_NAME
+
+_SHIPPED = Path(__file__).parent / "models"
+_SUFFIX = ".ctedge"
+_BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+_MOST_ENTRIES = 1000
+_CHUNK_BYTES = 1 << 24
+
+# Not to follow a link that replaced the file, and not to wait for a pipe's other end.
+_FLAGS = os.O_RDONLY
+for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
+
+
+def shipped_bundles() -> tuple[str, ...]:
+    """Names of the bundles that come with ctedge, sorted."""
+    return tuple(sorted(path.name.removesuffix(_SUFFIX) for path in _SHIPPED.glob(f"*{_SUFFIX}")))
+
+
+def find_bundle(bundle: str | os.PathLike[str]) -> Path:
+    """The folder of a bundle, from its path or the bare name of a shipped one.
+
+    Raises:
+        BundleNotFound: neither exists.
+        InvalidBundle: the path leads to something that is no folder.
+    """
+    text = os.fspath(bundle)
+    try:
+        path = Path(text)
+        if path.is_dir():
+            return path
+        exists = path.exists()
+    except (OSError, ValueError):  # a name too long, or with a null byte
+        exists = False
+    if exists:
+        raise InvalidBundle(
+            f"{text} is no bundle",
+            found="a file",
+            expected=f"a folder NAME{_SUFFIX} with a {MANIFEST_NAME}",
+            fix="unpack it first if it is an archive",
+        )
+    shipped = _SHIPPED / f"{text}{_SUFFIX}"
+    if _BARE_NAME.fullmatch(text) and shipped.is_dir():
+        return shipped
+    raise BundleNotFound(
+        f"there is no bundle {text!a}",
+        expected=f"a folder NAME{_SUFFIX}, or a shipped name: {', '.join(shipped_bundles())}",
+        fix="check the path, or make a bundle with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
+    )
+
+
+def files_of(folder: Path) -> set[str]:
+    """Relative names, with "/", of all files below a folder, `engines/` left out.
+
+    Raises:
+        InvalidBundle: a symbolic link or a special file, too many entries, or no permission.
+    """
+    files: set[str] = set()
+    folders = [""]
+    entries = 0
+    while folders:
+        inside = folders.pop()
+        try:
+            listing = list(os.scandir(folder / inside))
+        except OSError as error:
+            _refuse(folder, inside, error.strerror or str(error))
+        for entry in listing:
+            entries += 1
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            if entries > _MOST_ENTRIES:
+                _refuse(folder, name, f"more than {_MOST_ENTRIES} files and folders")
+            if entry.is_symlink():
+                _refuse(folder, name, "a symbolic link")
+            if entry.is_dir(follow_symlinks=False):
+                if name != ENGINES_NAME:
+                    folders.append(name)
+            elif entry.is_file(follow_symlinks=False):
+                files.add(name)
+            else:
+                _refuse(folder, name, "neither a file nor a folder")
+    return files
+
+
+def read_file(folder: Path, name: str, *, most: int) -> bytes:
+    """The bytes of one file of a bundle, read once.
+
+    Args:
+        folder: the bundle's folder.
+        name: relative name, with "/".
+        most: the largest size, in bytes, that is accepted.
+
+    Raises:
+        InvalidBundle: missing, a link, no regular file, larger than `most`, or unreadable.
+    """
+    try:
+        descriptor = os.open(folder / name, _FLAGS)
+    except FileNotFoundError:
+        _refuse(folder, name, "no such file")
+    except OSError as error:
+        linked = (folder / name).is_symlink()
+        _refuse(folder, name, "a symbolic link" if linked else error.strerror or str(error))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            _refuse(folder, name, "no regular file")
+        if status.st_size > most:
+            _refuse(folder, name, f"{status.st_size} bytes", f"at most {most} bytes")
+        return _read(descriptor, status.st_size)
+    except OSError as error:
+        _refuse(folder, name, error.strerror or str(error))
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    chunks = []
+    while size > 0 and (chunk := os.read(descriptor, min(size, _CHUNK_BYTES))):
+        chunks.append(chunk)
+        size -= len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _refuse(folder: Path, name: str, found: str, expected: str = "a regular file") -> NoReturn:
+    raise InvalidBundle(
+        f"{ascii(name)[1:-1] or '.'} of {folder.name} cannot be read as part of a bundle",
+        found=found,
+        expected=expected,
+        fix="export the bundle again, or copy it again from where it came",
+    )

@@ -1,0 +1,32 @@
+"""`ctedge doctor`: what is installed, what works, what is missing and the line that adds it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Check this machine: packages, runtimes, GPU driver, shipped models."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ctedge.diagnosis import examine
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+    else:
+        marks = {"ok": "[green]ok[/green]", "missing": "[dim]--[/dim]", "broken": "[red]!![/red]"}
+        table = Table.grid(padding=(0, 2))
+        for finding in findings:
+            mend = f"\n[dim]{escape(finding.fix)}[/dim]" if finding.fix else ""
+            table.add_row(marks[finding.state], finding.subject, escape(finding.detail) + mend)
+        Console(highlight=False).print(table)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,139 @@
+"""What works on this machine, and the line that mends what does not."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ctedge.bundle import ModelBundle
+from ctedge.errors import CTEdgeError
+from ctedge.extras import install_line
+
+#: Distributions worth knowing about: what they are for, and the extra that brings them.
+PACKAGES = (
+    ("numpy", "preprocessing", None),
+    ("nibabel", "NIfTI", None),
+    ("pydicom", "DICOM", "dicom"),
+    ("python-gdcm", "compressed DICOM", "dicom"),
+    ("onnxruntime", "inference on the CPU", "cpu"),
+    ("onnxruntime-gpu", "inference on an NVIDIA GPU", "gpu"),
+    ("openvino", "inference on Intel", "openvino"),
+    ("tensorrt", "TensorRT engines", "tensorrt"),
+    ("tf2onnx", "export to ONNX", "export"),
+    ("onnx", "export to ONNX", "export"),
+    ("keras", "training", "training"),
+)
+
+#: A golden case may differ by this much on another machine: other kernels sum in another order.
+GOLDEN_TOLERANCE = {"logit": 1e-3, "probability": 1e-3, "score": 1e-1}
+
+SHIPPED_BUNDLES = ("pneumonia", "severity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what.
+        state: "ok", "missing" (optional, and not there) or "broken".
+        detail: what was found.
+        fix: the line that adds or mends it, or None.
+    """
+
+    subject: str
+    state: Literal["ok", "missing", "broken"]
+    detail: str
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at Python, the packages, the driver, and run the shipped models on golden inputs."""
+    return [_python(), *_packages(), _driver(), *(_bundle(name) for name in SHIPPED_BUNDLES)]
+
+
+def _python() -> Finding:
+    from ctedge.runtimes.onnx_runtime import usable_cpus
+
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding(subject="Python", state="ok", detail=f"{detail}, {usable_cpus()} CPUs usable")
+
+
+def _packages() -> list[Finding]:
+    from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS, installed_distributions
+
+    findings = []
+    for name, purpose, extra in PACKAGES:
+        try:
+            version = importlib.metadata.version(name)
+            findings.append(Finding(subject=name, state="ok", detail=f"{version}, for {purpose}"))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(
+                Finding(
+                    subject=name,
+                    state="missing",
+                    detail=f"not installed, for {purpose}",
+                    fix=install_line(extra) if extra else "pip install ctedge",
+                )
+            )
+    found = installed_distributions()
+    if len(found) != 1:
+        both = "two distributions overwrite each other's files" if found else "none is installed"
+        findings.append(
+            Finding(
+                subject="ONNX Runtime",
+                state="broken",
+                detail=both,
+                fix=(f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; " if found else "")
+                + install_line("cpu"),
+            )
+        )
+    return findings
+
+
+def _driver() -> Finding:
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return Finding(subject="NVIDIA driver", state="missing", detail=f"no {library}; CPU only")
+    return Finding(subject="NVIDIA driver", state="ok", detail=f"{library} loads")
+
+
+def _bundle(name: str) -> Finding:
+    """Verify a shipped bundle and run its golden cases."""
+    from ctedge.runtimes import open_runtime
+
+    subject = f"model {name}"
+    try:
+        bundle = ModelBundle.load(name)
+        runtime = open_runtime(bundle)
+        worst = 0.0
+        cases = bundle.golden()
+        for case in cases:
+            outputs = runtime.run(case.input[None, None])
+            for key, expected in case.outputs.items():
+                difference = abs(float(outputs[key].reshape(-1)[0]) - expected)
+                worst = max(worst, difference / GOLDEN_TOLERANCE[key])
+        runtime.close()
+    except CTEdgeError as error:
+        return Finding(subject=subject, state="broken", detail=error.what, fix=error.fix)
+    if worst > 1.0:
+        return Finding(
+            subject=subject,
+            state="broken",
+            detail=f"answers differ from the golden ones by {worst:.1f} times the tolerance",
+            fix="reinstall the runtime, and report this machine",
+        )
+    return Finding(
+        subject=subject,
+        state="ok",
+        detail=f"digests hold, {len(cases)} golden cases answered on {runtime.name}",
+    )

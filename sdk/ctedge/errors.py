@@ -1,0 +1,167 @@
+"""Every failure a user can meet is one of these.
+
+    CTEdgeError
+    ├── InputError                 something is wrong with the scan that was given
+    │   ├── ScanNotFound           no such file or folder
+    │   ├── UnreadableScan         empty, truncated, damaged, or of no format we read
+    │   ├── UnsupportedGeometry    2D or 4D, oblique, absurd spacing, too few slices
+    │   ├── IrregularSeries        a DICOM folder that is not one regular axial series
+    │   ├── CodecUnavailable       nothing installed decodes this transfer syntax
+    │   ├── NonFiniteVoxels        NaN or infinity among the voxels
+    │   └── NotHounsfield          the values are no Hounsfield units
+    ├── BundleError                something is wrong with the model bundle
+    │   ├── BundleNotFound         no such bundle
+    │   ├── InvalidBundle          manifest missing, broken, or of an unknown schema
+    │   ├── DigestMismatch         a byte differs from what the manifest promises
+    │   ├── UnsafeModel            external data or an operator off the allow-list
+    │   └── WrongTask              a severity bundle in a Classifier, and so on
+    ├── RuntimeUnavailable         the runtime or device asked for cannot be had here
+    ├── InferenceFailed            the network ran and its answer is no number
+    ├── MissingExtra               an optional package is needed; names the extra
+    ├── DatasetError               labels or scans a training cannot start from
+    ├── OutputError                a result cannot be written (disk full, no permission)
+    └── GateFailed                 a conversion changed the model's answers (exit code 3)
+
+A message says what happened, what was found against what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class CTEdgeError(Exception):
+    """Base of all errors of ctedge.
+
+    Args:
+        what: what happened, one sentence without a full stop.
+        found: what was there.
+        expected: what should have been there.
+        fix: the command or change that mends it.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what = what
+        self.found = found
+        self.expected = expected
+        self.fix = fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.found is not None:
+            lines.append(f"  found:    {self.found}")
+        if self.expected is not None:
+            lines.append(f"  expected: {self.expected}")
+        if self.fix is not None:
+            lines.append(f"  to do:    {self.fix}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword-only arguments do not survive a process pool otherwise.
+        return (_rebuild, (type(self), self.what, self.found, self.expected, self.fix))
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The error as plain JSON values: type, what, found, expected, fix."""
+        return {
+            "type": type(self).__name__,
+            "what": self.what,
+            "found": None if self.found is None else str(self.found),
+            "expected": None if self.expected is None else str(self.expected),
+            "fix": self.fix,
+        }
+
+
+def _rebuild(
+    kind: type[CTEdgeError], what: str, found: object, expected: object, fix: str | None
+) -> CTEdgeError:
+    return kind(what, found=found, expected=expected, fix=fix)
+
+
+class InputError(CTEdgeError):
+    """Something is wrong with the scan that was given."""
+
+
+class ScanNotFound(InputError):
+    """No such file or folder."""
+
+
+class UnreadableScan(InputError):
+    """Empty, truncated, damaged, or of no format that ctedge reads."""
+
+
+class UnsupportedGeometry(InputError):
+    """2D or 4D data, oblique slices, absurd spacing, or too few slices."""
+
+
+class IrregularSeries(InputError):
+    """A DICOM folder that is not one regular axial CT series."""
+
+
+class CodecUnavailable(InputError):
+    """Nothing that is installed decodes this DICOM transfer syntax."""
+
+
+class NonFiniteVoxels(InputError):
+    """NaN or infinity among the voxels."""
+
+
+class NotHounsfield(InputError):
+    """The values cannot be Hounsfield units."""
+
+
+class BundleError(CTEdgeError):
+    """Something is wrong with the model bundle."""
+
+
+class BundleNotFound(BundleError):
+    """No bundle of that path or name."""
+
+
+class InvalidBundle(BundleError):
+    """The manifest is missing, broken, or of a schema this version does not know."""
+
+
+class DigestMismatch(BundleError):
+    """A byte of the bundle differs from what its manifest promises."""
+
+
+class UnsafeModel(BundleError):
+    """The ONNX file uses external data or an operator outside the allow-list."""
+
+
+class WrongTask(BundleError):
+    """The bundle was made for another door (classifier, severity, slices)."""
+
+
+class RuntimeUnavailable(CTEdgeError):
+    """The runtime or device that was asked for cannot be had on this machine."""
+
+
+class InferenceFailed(CTEdgeError):
+    """The network ran, but its answer is not a finite number."""
+
+
+class MissingExtra(CTEdgeError):
+    """An optional package is needed; the message names the extra that adds it."""
+
+
+class DatasetError(CTEdgeError):
+    """Labels or scans that a training cannot start from."""
+
+
+class OutputError(CTEdgeError):
+    """A result cannot be written: disk full, no permission, or already there."""
+
+
+class GateFailed(CTEdgeError):
+    """A conversion changed the model's answers by more than its gate allows."""
+
+    exit_code = 3

@@ -1,0 +1,31 @@
+"""Optional packages: imported where they are used, and named by their extra when absent."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from ctedge.errors import MissingExtra
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import `module`, or raise MissingExtra with the one line that adds it.
+
+    Args:
+        module: dotted module name, for instance "pydicom".
+        extra: the extra of this distribution that brings it, for instance "dicom".
+        purpose: what it is needed for, as in "reading a DICOM folder".
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{purpose} needs the package {module.partition('.')[0]}",
+            found=f"{type(error).__name__}: {error}",
+            fix=install_line(extra),
+        ) from error
+
+
+def install_line(*extras: str) -> str:
+    """The one command that adds these extras."""
+    return f'pip install "ctedge[{",".join(extras)}]"'

@@ -1,0 +1,135 @@
+"""Writing without ever leaving half a file: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ctedge.errors import OutputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 lower-case hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
+    """Write a file whole or not at all, replacing what stood there.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed onto it when the block ends well.
+
+    The temporary name keeps the suffixes of `path` (a writer that goes by the suffix works), and
+    is removed on any failure, Ctrl-C included.
+    """
+    target = Path(path)
+    with _as_output_error(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=".partial-", suffix="".join(target.suffixes[-2:])
+        )
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with _as_output_error(target):
+            yield temporary
+            _sync(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, target)
+            _sync(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed onto it when the block ends well.
+
+    Raises:
+        OutputError: `path` exists and `replace` is false, or the disk is full.
+    """
+    target = Path(path)
+    if target.exists() and not replace:
+        raise OutputError(
+            f"{target} already exists", fix="name another output, or remove this one first"
+        )
+    with _as_output_error(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".partial-{target.name}-"))
+    try:
+        with _as_output_error(target):
+            yield temporary
+            for entry in temporary.rglob("*"):
+                if entry.is_file():
+                    _sync(entry)
+            temporary.chmod(0o777 & ~_umask())
+            _swap_in(temporary, target)
+            _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _swap_in(temporary: Path, target: Path) -> None:
+    """Rename a folder onto another: the old one is set aside first and deleted last."""
+    if not target.exists():
+        os.rename(temporary, target)
+        return
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".replaced-{target.name}-"))
+    try:
+        os.rename(target, aside / target.name)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            os.rename(aside / target.name, target)
+            raise
+    finally:
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _as_output_error(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}",
+            found=f"{error.strerror or error}",
+            fix="free space or choose another output folder; nothing half-written was left",
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,76 @@
+"""Golden cases: inputs whose answers are known, stored as 8-bit volumes (gzip of .npy)."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.errors import InvalidBundle
+
+_NPY_HEADER_BYTES = 4096
+_GZIP = 31
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GoldenCase:
+    """An input whose answers are known.
+
+    Attributes:
+        name: what the volume shows.
+        input: float32, `spec.shape` in the order of `spec.axes`, values k/255 in 0..1, no batch
+            or channel axis.
+        outputs: the trained network's answer, by output name.
+    """
+
+    name: str
+    input: npt.NDArray[np.float32]
+    outputs: Mapping[str, float]
+
+
+def pack_volume(levels: npt.NDArray[np.uint8]) -> bytes:
+    """A golden input as it is stored; equal volumes give equal bytes.
+
+    Args:
+        levels: uint8, `spec.shape`; level k stands for the network input k/255.
+    """
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(levels), allow_pickle=False)
+    return gzip.compress(stream.getvalue(), compresslevel=9, mtime=0)
+
+
+def unpack_volume(data: bytes, name: str, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """A golden input as the network takes it: float32 of `shape`, values k/255.
+
+    Args:
+        data: the stored bytes; never inflated beyond the size of one volume.
+        name: the member's name, for the message.
+        shape: the shape it must have.
+
+    Raises:
+        InvalidBundle: no 8-bit volume of that shape.
+    """
+    voxels = int(np.prod(shape, dtype=np.int64))
+    try:
+        inflate = zlib.decompressobj(_GZIP)
+        raw = inflate.decompress(data, voxels + _NPY_HEADER_BYTES)
+        if not inflate.eof or inflate.unused_data:
+            raise ValueError("more or less data than one 8-bit volume")
+        levels = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+        if levels.dtype != np.uint8 or levels.shape != shape:
+            raise ValueError(f"{levels.dtype} of shape {levels.shape}")
+    except (ValueError, zlib.error, EOFError, SyntaxError, TypeError, MemoryError) as error:
+        raise InvalidBundle(
+            f"the golden input {name} is broken",
+            found=error,
+            expected=f"gzip of an .npy file, uint8, shape {shape}",
+            fix="export the bundle again",
+        ) from error
+    volume: npt.NDArray[np.float32] = levels.astype(np.float32)
+    volume /= np.float32(255)
+    return volume

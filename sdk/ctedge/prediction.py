@@ -1,0 +1,100 @@
+"""What a prediction answers: frozen results that say how they came about."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ctedge.quality import Quality
+
+#: Severity classes of the PSG College study: lower bounds of the score, in points of 0-100.
+SEVERITY_CLASSES = (
+    ("Low", 0.0),
+    ("Mild", 20.0),
+    ("Moderate", 40.0),
+    ("Severe", 60.0),
+    ("Critical", 80.0),
+)
+
+#: One point of the CT severity index (0-25) per this many points of the score.
+POINTS_PER_CTSI = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """What every result says of its making.
+
+    Attributes:
+        source: the file or folder judged, or "array".
+        timings_ms: wall time of each stage in milliseconds: read, preprocess, inference, total.
+        runtime: runtime, device and precision, for instance "onnxruntime-cpu-fp32".
+        model: the bundle's name.
+        model_digest: SHA-256 of the bundle's manifest, which covers every byte of the model.
+        quality: what was seen of the input.
+    """
+
+    source: str
+    timings_ms: dict[str, float]
+    runtime: str
+    model: str
+    model_digest: str
+    quality: Quality
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(_Result):
+    """A classifier's answer.
+
+    Attributes:
+        logit: the network's raw output.
+        probability: sigmoid of the logit: probability of the second label.
+        label: the more probable of the two labels.
+        confidences: probability of each label; they add up to 1.
+    """
+
+    logit: float
+    probability: float
+    label: str
+    confidences: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeverityPrediction(_Result):
+    """A severity regressor's answer.
+
+    Attributes:
+        raw_score: the network's output, in points.
+        score: the same, clipped to 0-100.
+        clipped: whether clipping changed it.
+        category: Low [0, 20), Mild [20, 40), Moderate [40, 60), Severe [60, 80) or
+            Critical [80, 100].
+        ctsi: CT severity index, 0-25: int(score // 4).
+    """
+
+    raw_score: float
+    score: float
+    clipped: bool
+    category: str
+    ctsi: int
+
+
+def severity_category(score: float) -> str:
+    """The severity class of a score of 0-100 points."""
+    _check_score(score)
+    return [name for name, lower in SEVERITY_CLASSES if score >= lower][-1]
+
+
+def severity_ctsi(score: float) -> int:
+    """The CT severity index, 0-25, of a score of 0-100 points."""
+    _check_score(score)
+    return int(score // POINTS_PER_CTSI)
+
+
+def _check_score(score: float) -> None:
+    if not (math.isfinite(score) and 0.0 <= score <= 100.0):
+        raise ValueError(f"a severity score lies between 0 and 100, not {score}")

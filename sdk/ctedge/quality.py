@@ -1,0 +1,103 @@
+"""Is this input fit to be judged? What the header and the network's input show.
+
+Two kinds of answer: what makes a prediction meaningless is an error; what a reader of the result
+should know is a flag with its number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctedge.errors import NotHounsfield, UnsupportedGeometry
+from ctedge.preprocessing import NetworkInput
+from ctedge.scan import CTScan
+
+#: Fewer slices than this show no chest.
+MIN_SLICES = 16
+
+#: Every chest CT holds air, in the lungs and around the body, and tissue denser than fat.
+AIR_BELOW_HU = -500.0
+TISSUE_ABOVE_HU = -150.0
+
+#: Beyond what any scanner writes, metal included (extended scales end near 2^15).
+HU_LIMIT = 40_000.0
+
+#: MosMed's studies have slices of 8 mm; beyond this, small lesions fall between slices.
+THICK_SLICES_MM = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What was seen of the input.
+
+    Attributes:
+        slices: number of slices.
+        spacing_mm: voxel size along Left, Anterior, Superior; (1, 1, 1) for a bare array.
+        lowest_hu, highest_hu: extremes among the voxels that the network's input read.
+        excluded: files left out of the volume, each with the reason.
+        flags: what a reader of the result should know; empty when nothing stands out.
+    """
+
+    slices: int
+    spacing_mm: tuple[float, float, float]
+    lowest_hu: float
+    highest_hu: float
+    excluded: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+def judge(scan: CTScan, network_input: NetworkInput) -> Quality:
+    """Check one scan and what was read of it.
+
+    Raises:
+        UnsupportedGeometry: fewer than 16 slices.
+        NotHounsfield: the values are no HU: 0..1, 0..255, without air, or beyond any scanner.
+    """
+    slices = scan.shape[2]
+    if slices < MIN_SLICES:
+        raise UnsupportedGeometry(
+            f"{scan.source}: too few slices to judge a chest",
+            found=f"{slices} slices",
+            expected=f"at least {MIN_SLICES}, along the last axis",
+            fix="pass the whole series",
+        )
+    _check_hounsfield(scan.source, network_input.lowest_hu, network_input.highest_hu)
+    flags = []
+    if scan.orientation_assumed:
+        flags.append("orientation not stated; taken as Left, Anterior, Superior")
+    if scan.spacing_mm[2] > THICK_SLICES_MM:
+        flags.append(f"slices {scan.spacing_mm[2]:g} mm apart, over {THICK_SLICES_MM:g} mm")
+    if scan.excluded:
+        flags.append(f"{len(scan.excluded)} files left out of the volume")
+    return Quality(
+        slices=slices,
+        spacing_mm=scan.spacing_mm,
+        lowest_hu=network_input.lowest_hu,
+        highest_hu=network_input.highest_hu,
+        excluded=scan.excluded,
+        flags=tuple(flags),
+    )
+
+
+def _check_hounsfield(source: str, lowest: float, highest: float) -> None:
+    if lowest >= -0.5 and highest <= 1.5:
+        reason, fix = "already normalised to 0..1", "pass the raw scan; ctedge normalises it itself"
+    elif lowest >= 0 and highest <= 255:
+        reason, fix = "those of an 8-bit picture", "pass the scan in HU, not an exported picture"
+    elif lowest >= 0 and highest > 1000:
+        reason = "stored values without their intercept"
+        fix = "subtract the rescale intercept (mostly 1024), or pass the DICOM or NIfTI file itself"
+    elif max(-lowest, highest) > HU_LIMIT:
+        reason, fix = "beyond any CT scanner", "check the rescale slope and the byte order"
+    elif lowest > AIR_BELOW_HU:
+        reason, fix = "a volume without air", "pass a whole chest CT in HU"
+    elif highest < TISSUE_ABOVE_HU:
+        reason, fix = "a volume without tissue", "pass a whole chest CT in HU"
+    else:
+        return
+    raise NotHounsfield(
+        f"{source}: the values are no Hounsfield units; they look like {reason}",
+        found=f"{lowest:g} to {highest:g}",
+        expected="about -1000 (air) to over 400 (bone)",
+        fix=fix,
+    )

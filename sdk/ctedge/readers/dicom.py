@@ -1,0 +1,238 @@
+"""Reading a folder that holds one regular axial CT series in DICOM.
+
+Regular means: one series, one orientation, one pixel grid, and slice positions that lie evenly
+(within 1 %) along the slice normal. Anything else is refused by name, never guessed at.
+Positions, spacing and the normal come from Image Position and Image Orientation (Patient),
+DICOM PS3.3 C.7.6.2; HU from Rescale Slope and Intercept, C.11.1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.errors import CodecUnavailable, IrregularSeries, ScanNotFound, UnreadableScan
+from ctedge.extras import install_line, require
+from ctedge.readers.rescale import to_hu
+from ctedge.scan import CTScan
+
+#: Slice distances may differ by this share of their median.
+SPACING_TOLERANCE = 0.01
+
+#: In-plane drift of the slice origins, in mm: more is a tilted gantry.
+DRIFT_TOLERANCE_MM = 0.5
+
+#: What padding (outside the reconstructed circle) becomes: air.
+AIR_HU = -1000
+
+_SAME_FOR_ALL = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")
+_ONE_SERIES = "pass a folder with one regular axial series"
+
+
+def read_dicom_folder(folder: Path, *, series: str | None = None) -> CTScan:
+    """Read the series in `folder` (not its sub-folders) into one volume in LAS order.
+
+    Raises:
+        ScanNotFound: no DICOM file in the folder.
+        IrregularSeries: several series, unlike slices, uneven or repeated positions, a tilted
+            gantry, a localizer, or a photometric interpretation other than MONOCHROME2.
+        CodecUnavailable: nothing installed decodes the transfer syntax.
+        UnreadableScan: a file is damaged.
+        MissingExtra: pydicom is not installed.
+    """
+    pydicom = require("pydicom", extra="dicom", purpose="reading a DICOM folder")
+    headers, excluded = _read_headers(pydicom, folder)
+    headers = _choose_series(headers, series, folder)
+    for path, header in headers.items():
+        _check_slice(path, header)
+    _check_alike(headers, folder)
+    order, affine = _geometry(headers, folder)
+    paths = [list(headers)[index] for index in order]
+    slices = [_read_slice(pydicom, path) for path in paths]
+    stack = np.stack(slices).transpose(2, 1, 0)
+    return CTScan.from_oriented(stack, affine, source=str(folder), excluded=tuple(excluded))
+
+
+def _read_headers(pydicom: Any, folder: Path) -> tuple[dict[Path, Any], list[str]]:
+    headers: dict[Path, Any] = {}
+    excluded: list[str] = []
+    for path in sorted(entry for entry in folder.iterdir() if entry.is_file()):
+        try:
+            headers[path] = pydicom.dcmread(path, stop_before_pixels=True)
+        except pydicom.errors.InvalidDicomError:
+            excluded.append(f"{path.name}: not DICOM")
+        except Exception as error:  # pydicom raises many kinds on damaged headers
+            raise _damaged(path, error) from error
+    if not headers:
+        raise ScanNotFound(
+            f"{folder}: no DICOM file in this folder",
+            found=f"{len(excluded)} other files",
+            fix="pass the folder that holds the slices, or a .nii.gz file",
+        )
+    return headers, excluded
+
+
+def _choose_series(headers: dict[Path, Any], series: str | None, folder: Path) -> dict[Path, Any]:
+    counts = Counter(str(header.get("SeriesInstanceUID", "none")) for header in headers.values())
+    if series is None and len(counts) == 1:
+        return headers
+    listing = ", ".join(f"{uid} ({count} files)" for uid, count in sorted(counts.items()))
+    if series is None:
+        raise IrregularSeries(
+            f"{folder}: several series in one folder", found=listing, fix="name one with series="
+        )
+    if series not in counts:
+        raise IrregularSeries(
+            f"{folder}: no such series",
+            found=listing,
+            expected=series,
+            fix="pass one of the SeriesInstanceUIDs found",
+        )
+    return {p: h for p, h in headers.items() if str(h.get("SeriesInstanceUID", "none")) == series}
+
+
+def _check_slice(path: Path, header: Any) -> None:
+    wanted = {
+        "Modality": ("CT",),
+        "SamplesPerPixel": (1,),
+        "PhotometricInterpretation": ("MONOCHROME2",),
+        "NumberOfFrames": (1,),
+    }
+    for keyword, allowed in wanted.items():
+        value = header.get(keyword, 1 if keyword == "NumberOfFrames" else None)
+        if value not in allowed:
+            raise IrregularSeries(
+                f"{path}: not a plain CT slice",
+                found=f"{keyword} {value}",
+                expected=f"{keyword} {allowed[0]}",
+                fix=_ONE_SERIES,
+            )
+    if "LOCALIZER" in header.get("ImageType", ()):
+        raise IrregularSeries(
+            f"{path}: a scout image among the slices",
+            found="ImageType LOCALIZER",
+            fix="move the scout out of the folder",
+        )
+    if "ModalityLUTSequence" in header:
+        raise IrregularSeries(
+            f"{path}: stored values map to HU through a lookup table",
+            expected="Rescale Slope and Intercept",
+            fix=_ONE_SERIES,
+        )
+    numbers = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+    numbers |= {"RescaleSlope": 1, "RescaleIntercept": 1}
+    for keyword, count in numbers.items():
+        try:
+            values = np.atleast_1d(np.asarray(header.get(keyword), dtype=np.float64))
+        except (TypeError, ValueError):
+            values = np.empty(0)
+        if values.size != count or not np.isfinite(values).all():
+            raise IrregularSeries(
+                f"{path}: the slice does not say its {keyword}",
+                found=header.get(keyword),
+                expected=f"{count} finite numbers",
+                fix="export the series from the scanner again",
+            )
+
+
+def _check_alike(headers: dict[Path, Any], folder: Path) -> None:
+    for keyword in _SAME_FOR_ALL:
+        values = {str(header.get(keyword)) for header in headers.values()}
+        if len(values) > 1:
+            raise IrregularSeries(
+                f"{folder}: the slices differ in {keyword}",
+                found=", ".join(sorted(values)[:4]),
+                expected="the same on every slice",
+                fix=_ONE_SERIES,
+            )
+
+
+def _geometry(
+    headers: dict[Path, Any], folder: Path
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The order of the slices along their normal, and the affine of (column, row, slice)."""
+    if len(headers) < 2:
+        raise IrregularSeries(
+            f"{folder}: a single slice", expected="at least 16", fix="pass a whole series"
+        )
+    first = next(iter(headers.values()))
+    orientation = np.asarray(first.ImageOrientationPatient, np.float64)
+    along_row, along_column = orientation[:3], orientation[3:]
+    normal = np.cross(along_row, along_column)
+    positions = np.array([h.ImagePositionPatient for h in headers.values()], np.float64)
+    heights = positions @ normal
+    order = np.argsort(heights, kind="stable")
+    steps = np.diff(heights[order])
+    step = float(np.median(steps))
+    uneven = np.flatnonzero(np.abs(steps - step) > SPACING_TOLERANCE * abs(step))
+    if step <= 0 or uneven.size:
+        names = [path.name for path in headers]
+        where = ", ".join(
+            f"{names[order[i]]} -> {names[order[i + 1]]}: {steps[i]:.3f} mm" for i in uneven[:3]
+        )
+        raise IrregularSeries(
+            f"{folder}: the slices do not lie evenly",
+            found=where or "every position repeats",
+            expected=f"{step:.3f} mm between neighbours, within {SPACING_TOLERANCE:.0%}",
+            fix="a slice is missing or doubled, or two acquisitions share the folder: "
+            "export the one you want",
+        )
+    travel = positions[order[-1]] - positions[order[0]]
+    drift = float(np.linalg.norm(travel - normal * (travel @ normal)))
+    if drift > DRIFT_TOLERANCE_MM:
+        raise IrregularSeries(
+            f"{folder}: the gantry was tilted",
+            found=f"the slices drift {drift:.1f} mm sideways",
+            expected=f"at most {DRIFT_TOLERANCE_MM} mm",
+            fix="reconstruct the series without tilt",
+        )
+    row_spacing, column_spacing = (float(size) for size in first.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0] = along_row * column_spacing
+    affine[:3, 1] = along_column * row_spacing
+    affine[:3, 2] = travel / (len(headers) - 1)
+    affine[:3, 3] = positions[order[0]]
+    affine[:2] *= -1.0  # DICOM's LPS to RAS
+    return order, affine
+
+
+def _read_slice(pydicom: Any, path: Path) -> npt.NDArray[Any]:
+    """One slice in HU, (rows, columns)."""
+    try:
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array
+    except (RuntimeError, NotImplementedError) as error:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        raise CodecUnavailable(
+            f"{path}: nothing installed decodes these pixels",
+            found=f"transfer syntax {syntax.name} ({syntax}): {error}",
+            fix=install_line("dicom"),
+        ) from error
+    except Exception as error:  # pydicom and its codecs raise many kinds on damaged pixels
+        raise _damaged(path, error) from error
+    hu = to_hu(stored, slope=float(dataset.RescaleSlope), intercept=float(dataset.RescaleIntercept))
+    padding = dataset.get("PixelPaddingValue")
+    if padding is None:
+        return hu
+    edge = dataset.get("PixelPaddingRangeLimit", padding)
+    low, high = sorted((_signed(padding, dataset), _signed(edge, dataset)))
+    return np.where((stored >= low) & (stored <= high), hu.dtype.type(AIR_HU), hu)
+
+
+def _signed(value: int, dataset: Any) -> int:
+    """Undo an unsigned reading of a negative padding value in a signed image."""
+    bits = int(dataset.BitsAllocated)
+    wraps = dataset.PixelRepresentation == 1 and value >= 1 << (bits - 1)
+    return int(value) - (1 << bits) if wraps else int(value)
+
+
+def _damaged(path: Path, error: Exception) -> UnreadableScan:
+    return UnreadableScan(
+        f"{path}: the DICOM file is damaged",
+        found=f"{type(error).__name__}: {error}",
+        fix="copy the file again from its source",
+    )

@@ -1,0 +1,61 @@
+"""What runs a network: one module an engine, behind one Protocol, each strict about its device."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.bundle import ModelBundle
+from ctedge.errors import RuntimeUnavailable
+
+Device = Literal["auto", "cpu", "cuda"]
+RuntimeName = Literal["onnxruntime"]
+
+
+class Runtime(Protocol):
+    """A loaded network. `run` may be called from many threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Runtime, device and precision, for instance "onnxruntime-cpu-fp32"."""
+        ...
+
+    def run(self, volumes: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """Outputs by tensor name for a batch (N, 1, D, H, W) of float32, 0..1."""
+        ...
+
+    def close(self) -> None:
+        """Free what the runtime holds; calling it twice is harmless."""
+        ...
+
+
+def open_runtime(
+    bundle: ModelBundle, *, device: Device | None = None, runtime: RuntimeName | None = None
+) -> Runtime:
+    """Load a bundle's network on the device asked for, or say why that cannot be had.
+
+    Args:
+        bundle: a verified bundle.
+        device: "auto" (None means the same), "cpu" or "cuda". What is named is strict.
+        runtime: "onnxruntime"; None takes the fastest that works here.
+
+    Raises:
+        RuntimeUnavailable: the runtime or device is not there; nothing else is tried instead.
+    """
+    device = "auto" if device is None else device
+    if device not in get_args(Device):
+        raise RuntimeUnavailable(
+            "unknown device", found=device, expected=" or ".join(get_args(Device))
+        )
+    if runtime not in (None, *get_args(RuntimeName)):
+        raise RuntimeUnavailable(
+            "this version does not run that runtime",
+            found=runtime,
+            expected=" or ".join(get_args(RuntimeName)),
+            fix="leave runtime out to take what works here",
+        )
+    from ctedge.runtimes.onnx_runtime import OnnxRuntime
+
+    return OnnxRuntime(bundle, device="cpu" if device == "auto" else device)

@@ -1,0 +1,123 @@
+"""ONNX Runtime on the CPU, or on an NVIDIA GPU through its CUDA provider."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.bundle import ModelBundle
+from ctedge.errors import InferenceFailed, RuntimeUnavailable
+from ctedge.extras import install_line
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
+
+#: Two distributions that install the same files over each other; pip does not object.
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+
+
+class OnnxRuntime:
+    """One session on exactly one device."""
+
+    def __init__(self, bundle: ModelBundle, *, device: Literal["cpu", "cuda"]) -> None:
+        ort = _import_onnxruntime(device)
+        provider = _PROVIDERS[device]
+        available = ort.get_available_providers()
+        if provider not in available:
+            raise RuntimeUnavailable(
+                f"ONNX Runtime cannot use the device {device!r} here",
+                found=", ".join(available),
+                expected=provider,
+                fix=f"pip uninstall -y {DISTRIBUTIONS[0]}; {install_line(_EXTRAS[device])}",
+            )
+        try:
+            session = ort.InferenceSession(
+                bundle.model, _session_options(ort), providers=[provider]
+            )
+        except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
+            raise RuntimeUnavailable(
+                f"ONNX Runtime cannot load {bundle.name} on {device!r}",
+                found=error,
+                fix="run `ctedge doctor` to see what works on this machine",
+            ) from error
+        # ONNX Runtime lists GPU providers where there is no GPU, and then runs on the CPU.
+        if session.get_providers()[0] != provider:
+            raise RuntimeUnavailable(
+                f"ONNX Runtime fell back from the device {device!r}",
+                found=", ".join(session.get_providers()),
+                expected=provider,
+                fix="check the NVIDIA driver with nvidia-smi, or ask for device='cpu'",
+            )
+        self._session: Any = session
+        self._input = bundle.input_name
+        self._outputs = list(bundle.output_names)
+        self._device = device
+
+    @property
+    def name(self) -> str:
+        return f"onnxruntime-{self._device}-fp32"
+
+    def run(self, volumes: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        if self._session is None:
+            raise InferenceFailed("the model was closed", fix="load it again")
+        try:
+            results = self._session.run(self._outputs, {self._input: volumes})
+        except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
+            raise InferenceFailed(
+                "ONNX Runtime failed", found=error, fix="free memory, or use smaller batches"
+            ) from error
+        return dict(zip(self._outputs, results, strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+
+def usable_cpus() -> int:
+    """Number of CPUs this process may use (its affinity, not the machine's count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def installed_distributions() -> dict[str, str]:
+    """Which ONNX Runtime distributions are installed, with their versions."""
+    found = {}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _import_onnxruntime(device: str) -> Any:
+    found = installed_distributions()
+    if len(found) > 1:
+        raise RuntimeUnavailable(
+            "both ONNX Runtime distributions are installed; they overwrite each other's files",
+            found=", ".join(f"{name} {version}" for name, version in found.items()),
+            expected="one of them",
+            fix=f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; {install_line(_EXTRAS[device])}",
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "no runtime is installed", found=error, fix=install_line(_EXTRAS[device])
+        ) from error
+    return onnxruntime
+
+
+def _session_options(ort: Any) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = usable_cpus()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # its warnings are about providers that nobody asked for
+    # Threads sleep between predictions: beside the scanner the box has other work to do.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

@@ -1,0 +1,185 @@
+"""A CT scan in memory: voxels in Hounsfield units, their geometry, and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.errors import NonFiniteVoxels, UnreadableScan, UnsupportedGeometry
+from ctedge.spec import CANONICAL_AXES
+
+#: A slice further than this from axial is refused: nothing is resampled to straighten it.
+MAX_OBLIQUE_DEGREES = 20.0
+
+#: Voxel sizes outside this range (mm) are no chest CT: the header is wrong.
+SPACING_RANGE_MM = (0.1, 20.0)
+
+_POSITIVE_SIDES = "RAS"
+_NEGATIVE_SIDES = "LPI"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CTScan:
+    """Voxels, geometry and provenance of one CT volume.
+
+    Attributes:
+        voxels: (X, Y, Z) array of HU, integer or float, whose axes grow towards the patient's
+            Left, Anterior and Superior side ("LAS"). A view where the file allows it.
+        affine: (4, 4) float64, voxel index to mm in the patient's RAS+ frame (as in NIfTI).
+        source: the path it was read from, or "array".
+        orientation_assumed: True when nothing said how the voxels lie, and LAS was assumed.
+        excluded: files that were left out of the volume, each with the reason.
+    """
+
+    voxels: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    source: str = "array"
+    orientation_assumed: bool = False
+    excluded: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        _check_voxels(self.voxels, self.source)
+        if not self.orientation_assumed:
+            _check_spacing(self.spacing_mm, self.source)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along Left, Anterior, Superior."""
+        x, y, z = self.voxels.shape
+        return (x, y, z)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size in mm along Left, Anterior, Superior."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(x), float(y), float(z))
+
+    @classmethod
+    def from_array(cls, voxels: npt.ArrayLike) -> CTScan:
+        """Wrap an (X, Y, Z) array of HU that is already in LAS order.
+
+        Any integer or float dtype, memory order, byte order and stride is taken as it is.
+
+        Raises:
+            UnsupportedGeometry: not three axes.
+            NonFiniteVoxels: NaN or infinity among the values.
+            UnreadableScan: not numbers.
+        """
+        array = np.asarray(voxels)
+        return cls(voxels=array, affine=np.diag([-1.0, 1.0, 1.0, 1.0]), orientation_assumed=True)
+
+    @classmethod
+    def from_oriented(
+        cls,
+        voxels: npt.NDArray[Any],
+        affine: npt.NDArray[np.float64],
+        *,
+        source: str,
+        excluded: tuple[str, ...] = (),
+    ) -> CTScan:
+        """Bring voxels of any orientation to LAS by flips and axis swaps, as views.
+
+        Args:
+            voxels: (I, J, K) array of HU in the file's own axis order.
+            affine: (4, 4), index to mm in RAS+.
+            source: where the voxels came from, for messages and results.
+            excluded: see the attribute.
+
+        Raises:
+            UnsupportedGeometry: more than 20 degrees off axis, a singular affine, or absurd
+                spacing.
+        """
+        if voxels.ndim != 3:
+            raise _not_three_axes(voxels.shape, source)
+        order, flips = nearest_axes(affine, source=source)
+        view = np.transpose(voxels, order)
+        mapping = np.zeros((4, 4))
+        mapping[3, 3] = 1.0
+        for axis, (old, flip) in enumerate(zip(order, flips, strict=True)):
+            mapping[old, axis] = -1.0 if flip else 1.0
+            mapping[old, 3] = voxels.shape[old] - 1 if flip else 0.0
+        view = view[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
+        return cls(voxels=view, affine=affine @ mapping, source=source, excluded=excluded)
+
+
+def nearest_axes(
+    affine: npt.NDArray[np.float64], *, source: str
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which voxel axis, and in which direction, runs towards Left, Anterior and Superior.
+
+    Each patient axis takes the voxel axis whose direction lies nearest to it.
+
+    Returns:
+        The voxel axis for each of L, A, S, and whether it has to be flipped.
+
+    Raises:
+        UnsupportedGeometry: an axis is more than 20 degrees away from every patient axis.
+    """
+    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(affine).all() or not (lengths > 0).all():
+        raise UnsupportedGeometry(
+            f"{source}: the affine does not describe a volume",
+            found=np.asarray(affine).tolist(),
+            fix="convert the scan again from its DICOM series",
+        )
+    cosines = columns / lengths
+    nearest = np.abs(cosines).argmax(axis=0)
+    angles = np.degrees(np.arccos(np.clip(np.abs(cosines).max(axis=0), 0.0, 1.0)))
+    if len(set(nearest.tolist())) != 3 or angles.max() > MAX_OBLIQUE_DEGREES:
+        raise UnsupportedGeometry(
+            f"{source}: the slices are oblique",
+            found=f"{angles.max():.1f} degrees off the patient's axes",
+            expected=f"at most {MAX_OBLIQUE_DEGREES:.0f} degrees",
+            fix="reconstruct the series axially; ctedge does not resample to straighten a scan",
+        )
+    order = [int(np.flatnonzero(nearest == world)[0]) for world in range(3)]
+    flips = []
+    for world, axis in enumerate(order):
+        side = _POSITIVE_SIDES if cosines[world, axis] > 0 else _NEGATIVE_SIDES
+        flips.append(side[world] != CANONICAL_AXES[world])
+    return (order[0], order[1], order[2]), (flips[0], flips[1], flips[2])
+
+
+def _check_voxels(voxels: npt.NDArray[Any], source: str) -> None:
+    if voxels.ndim != 3:
+        raise _not_three_axes(voxels.shape, source)
+    if voxels.size == 0:
+        raise UnsupportedGeometry(f"{source}: the volume is empty", found=voxels.shape)
+    if voxels.dtype.kind not in "iuf":
+        raise UnreadableScan(
+            f"{source}: the voxels are no real numbers",
+            found=voxels.dtype,
+            expected="an integer or float type, in HU",
+        )
+    # min and max propagate NaN, and cost one pass each without a temporary.
+    if voxels.dtype.kind == "f" and not np.isfinite([voxels.min(), voxels.max()]).all():
+        raise NonFiniteVoxels(
+            f"{source}: NaN or infinity among the voxels",
+            found=f"{int(np.count_nonzero(~np.isfinite(voxels)))} of {voxels.size} voxels",
+            expected="finite HU everywhere",
+            fix="write air (-1000) where the scanner measured nothing, then try again",
+        )
+
+
+def _check_spacing(spacing_mm: tuple[float, float, float], source: str) -> None:
+    low, high = SPACING_RANGE_MM
+    if not all(low <= size <= high for size in spacing_mm):
+        raise UnsupportedGeometry(
+            f"{source}: absurd voxel size",
+            found=" x ".join(f"{size:g}" for size in spacing_mm) + " mm",
+            expected=f"{low:g} to {high:g} mm on every axis",
+            fix="check the units in the header (NIfTI xyzt_units) and convert the scan again",
+        )
+
+
+def _not_three_axes(shape: tuple[int, ...], source: str) -> UnsupportedGeometry:
+    return UnsupportedGeometry(
+        f"{source}: a CT volume has three axes",
+        found=f"shape {shape}",
+        expected="(X, Y, Z)",
+        fix="pass one volume; take a time point out of a 4D file, stack the slices of 2D files",
+    )

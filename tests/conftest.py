@@ -1,0 +1,51 @@
+"""What the tests share: where the real scans are, and writers of small NIfTI files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(os.environ.get("CTEDGE_TEST_DATA", DEFAULT_DATA))
+    if folder.is_dir():
+        return
+    reason = pytest.mark.skip(reason=f"no real scans at {folder}; set CTEDGE_TEST_DATA")
+    for item in items:
+        if item.get_closest_marker("realdata"):
+            item.add_marker(reason)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real scans; tests that use it are marked `realdata`."""
+    return Path(os.environ.get("CTEDGE_TEST_DATA", DEFAULT_DATA))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20201)
+
+
+@pytest.fixture
+def chest(rng: np.random.Generator) -> np.ndarray:
+    """(40, 36, 20) int16 with the HU range of a chest, but no anatomy."""
+    return rng.integers(-1024, 1500, (40, 36, 20)).astype(np.int16)
+
+
+LAS_AFFINE = np.array(
+    [[-0.7, 0, 0, 170.0], [0, 0.7, 0, -200.0], [0, 0, 5.0, -90.0], [0, 0, 0, 1]], np.float64
+)
+
+
+@pytest.fixture
+def las_affine() -> np.ndarray:
+    return LAS_AFFINE.copy()

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+
+import pytest
+
+from ctedge import CTEdgeError, errors
+
+KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind is not CTEdgeError]
+
+
+def test_the_drawn_tree_is_the_real_one():
+    drawn = re.findall(r"^    ([│ ]*)[├└]── (\w+)", errors.__doc__, re.MULTILINE)
+    assert {name for _, name in drawn} == {kind.__name__ for kind in KINDS}
+    parent = CTEdgeError
+    for indent, name in drawn:
+        kind = getattr(errors, name)
+        if indent:
+            assert kind.__bases__ == (parent,)
+        else:
+            assert kind.__bases__ == (CTEdgeError,)
+            parent = kind
+
+
+def test_a_message_says_what_found_expected_and_what_to_do():
+    error = errors.UnreadableScan("scan.nii: broken", found=3, expected="4", fix="copy it again")
+    assert str(error).splitlines() == [
+        "scan.nii: broken",
+        "  found:    3",
+        "  expected: 4",
+        "  to do:    copy it again",
+    ]
+    assert error.as_dict() == {
+        "type": "UnreadableScan",
+        "what": "scan.nii: broken",
+        "found": "3",
+        "expected": "4",
+        "fix": "copy it again",
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_errors_survive_a_process_pool(kind):
+    error = kind("what", found=[1], expected=2, fix="do")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what multiprocessing does
+    assert type(again) is kind
+    assert str(again) == str(error)
+
+
+def test_only_a_failed_gate_exits_with_3():
+    assert {kind.__name__ for kind in KINDS if kind.exit_code == 3} == {"GateFailed"}
+    assert {kind.exit_code for kind in KINDS} == {1, 3}

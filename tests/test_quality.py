@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctedge import KERAS_EXAMPLE, CTScan, NotHounsfield, UnsupportedGeometry
+from ctedge.preprocessing import resample
+from ctedge.quality import judge
+
+
+def judged(voxels, **scan):
+    made = CTScan(**{"voxels": voxels, "affine": np.diag([-0.7, 0.7, 5.0, 1.0]), **scan})
+    return judge(made, resample(made, KERAS_EXAMPLE))
+
+
+def test_a_plain_scan_has_no_flags(chest):
+    quality = judged(chest)
+    assert quality.flags == ()
+    assert quality.slices == 20
+    assert quality.spacing_mm == pytest.approx((0.7, 0.7, 5.0))
+    assert (quality.lowest_hu, quality.highest_hu) == (chest.min(), chest.max())
+
+
+def test_what_a_reader_should_know_is_flagged(chest):
+    quality = judged(
+        chest,
+        affine=np.diag([-0.7, 0.7, 12.0, 1.0]),
+        orientation_assumed=True,
+        excluded=("notes.txt: not DICOM",),
+    )
+    assert len(quality.flags) == 3
+
+
+@pytest.mark.parametrize("slices", [1, 15])
+def test_too_few_slices(chest, slices):
+    with pytest.raises(UnsupportedGeometry, match=f"{slices} slices"):
+        judged(chest[:, :, :slices])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "reason"),
+    [
+        (0, 1, "already normalised"),
+        (0, 255, "8-bit picture"),
+        (0, 4095, "without their intercept"),
+        (-100, 400, "without air"),
+        (-1000, -900, "without tissue"),
+        (-30000, 60000, "beyond any CT scanner"),
+    ],
+)
+def test_values_that_are_no_hounsfield_units(rng, low, high, reason):
+    voxels = rng.uniform(low, high, (24, 24, 20)).astype(np.float32)
+    with pytest.raises(NotHounsfield, match=reason):
+        judged(voxels)
+
+
+@pytest.mark.realdata
+def test_a_volume_the_example_normalised_is_refused(real_data):
+    from ctedge import read_scan
+
+    scan = read_scan(real_data / "nifti" / "mosmed_preprocessed_128x128x64.nii.gz")
+    with pytest.raises(NotHounsfield, match="already normalised"):
+        judge(scan, resample(scan, KERAS_EXAMPLE))
