@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctedge.extras import version_of
 from ctedge.runtimes.onnx_runtime import usable_cpus
 
 PACKAGES = ("ctedge", "numpy", "scipy", "nibabel", "onnxruntime", "keras", "tensorflow-cpu")
@@ -19,7 +19,7 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
     kept = {"cpu": machine_info["cpu"]["brand_raw"], "cpus_usable": usable_cpus()}
     kept["system"] = f"{platform.system()} {platform.machine()}"
     kept["python"] = platform.python_version()
-    kept["versions"] = {name: _version(name) for name in PACKAGES}
+    kept["versions"] = {name: version_of(name) for name in PACKAGES}
     machine_info.clear()
     machine_info.update(kept)
 
@@ -34,13 +34,6 @@ def pytest_benchmark_update_json(
         }
         for noise in ("fullname", "param", "params", "group", "options"):
             entry.pop(noise, None)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @pytest.fixture(scope="session")

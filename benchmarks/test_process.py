@@ -72,9 +72,10 @@ def test_the_same_job_as_a_plain_keras_script(benchmark, mosmed_size_scan, tmp_p
     import keras
 
     from ctedge_training.networks import build_network
+    from ctedge_training.tasks import CLASSIFIER
 
     model = tmp_path / "model.keras"
-    build_network((128, 128, 64), task="classifier").save(model)
+    build_network(CLASSIFIER, (128, 128, 64)).save(model)
     keras.backend.clear_session()
     script = str(PEERS / "keras_script.py")
     measure(benchmark, [sys.executable, script, str(model), str(mosmed_size_scan)], rounds=5)

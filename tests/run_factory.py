@@ -71,7 +71,6 @@ def write_run(
         "training": {"epochs": 2},
         "metrics": {"auc": {"value": 0.912345, "ci95": [0.8, 0.95]}, "count": 3},
         "versions": {"keras": "0"},
-        "extra": {"lowest_lesion_share": 0.02},
     }
     write_document(folder, {**document, **changes})
     return folder

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +21,7 @@ from ctedge import (
     CTScan,
     DigestMismatch,
     InferenceFailed,
+    InvalidBundle,
     NotHounsfield,
     RuntimeUnavailable,
     SeverityRegressor,
@@ -193,8 +196,13 @@ class TestStrictness:
             Classifier.load(classifier_bundle)
 
     def test_no_runtime_installed(self, classifier_bundle, monkeypatch):
-        monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
         with pytest.raises(RuntimeUnavailable, match=r'pip install "ctedge\[cpu\]"'):
+            Classifier.load(classifier_bundle)
+
+    def test_a_runtime_installed_in_part(self, classifier_bundle, monkeypatch):
+        monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+        with pytest.raises(RuntimeUnavailable, match="in part"):
             Classifier.load(classifier_bundle)
 
     def test_after_close(self, classifier_bundle, chest):
@@ -213,9 +221,24 @@ def test_an_answer_that_is_no_number_is_an_error(tmp_path, chest):
     bundle = write_tiny(tmp_path / "nan.ctedge", model=model.SerializeToString())
     with (
         Classifier.load(bundle.path) as classifier,
-        pytest.raises(InferenceFailed, match="not a finite number"),
+        pytest.raises(InferenceFailed, match="not finite"),
     ):
         classifier.predict(chest)
+
+
+def test_a_probability_that_is_none_is_an_error(tmp_path, chest):
+    model = tiny_model()
+    model.graph.node[-1].op_type = "Relu"
+    bundle = write_tiny(tmp_path / "relu.ctedge", model=model.SerializeToString())
+    with Classifier.load(bundle.path) as classifier, pytest.raises(InferenceFailed):
+        classifier.predict(chest)
+
+
+def test_a_network_for_lungs_only_is_refused(tmp_path):
+    spec = {**SPEC.to_json(), "lungs_only": True}
+    bundle = write_tiny(tmp_path / "lungs.ctedge", spec=spec)
+    with pytest.raises(InvalidBundle, match="lungs only"):
+        Classifier.load(bundle.path)
 
 
 @pytest.mark.parametrize(

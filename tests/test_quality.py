@@ -31,6 +31,16 @@ def test_what_a_reader_should_know_is_flagged(chest):
     assert len(quality.flags) == 3
 
 
+def test_an_array_in_another_order_is_flagged(rng):
+    quality = judged(rng.integers(-1000, 900, (40, 128, 128)).astype(np.int16))
+    assert any("(X, Y, Z) order" in flag for flag in quality.flags)
+
+
+def test_too_small_slices(chest):
+    with pytest.raises(UnsupportedGeometry, match="15 x 36 pixels"):
+        judged(chest[:15])
+
+
 @pytest.mark.parametrize("slices", [1, 15])
 def test_too_few_slices(chest, slices):
     with pytest.raises(UnsupportedGeometry, match=f"{slices} slices"):

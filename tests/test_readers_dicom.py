@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,90 @@ def test_a_tilted_gantry_is_refused(tmp_path, hu):
         edit(path, ImagePositionPatient=[x, y + 0.3 * number, z])
     with pytest.raises(IrregularSeries, match="tilted"):
         read_scan(tmp_path)
+
+
+def test_a_coronal_series_is_refused(tmp_path, hu):
+    write_series(tmp_path, hu, orientation=[1, 0, 0, 0, 0, -1])
+    with pytest.raises(IrregularSeries, match="not axial"):
+        read_scan(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", [[1, 0, 0, 0.5, 0.8, 0], [2, 0, 0, 0, 1, 0]])
+def test_an_orientation_that_is_none_is_refused(tmp_path, hu, orientation):
+    write_series(tmp_path, hu, orientation=orientation)
+    with pytest.raises(IrregularSeries, match="how they lie"):
+        read_scan(tmp_path)
+
+
+def test_one_slice_out_of_line_is_refused(tmp_path, hu):
+    path = write_series(tmp_path, hu)[7]
+    x, y, z = pydicom.dcmread(path).ImagePositionPatient
+    edit(path, ImagePositionPatient=[x + 9, y, z])
+    with pytest.raises(IrregularSeries, match="sideways"):
+        read_scan(tmp_path)
+
+
+def test_unsigned_pixels_with_padding_and_no_rescale(tmp_path, hu):
+    for path in write_series(tmp_path, hu):
+        dataset = pydicom.dcmread(path)
+        dataset.RescaleIntercept = 0
+        dataset.add_new(0x00280120, "US", 0)
+        dataset.save_as(path)
+    scan = read_scan(tmp_path)
+    expected = (hu + 1024).transpose(2, 1, 0)[:, ::-1]
+    assert expected.min() > 0
+    np.testing.assert_array_equal(scan.voxels, expected)
+
+
+def test_an_offset_beyond_16_bits_is_still_exact(tmp_path, hu):
+    for path in write_series(tmp_path, hu):
+        stored = (hu[int(path.stem)].astype(np.int32) + 33792).astype("<u2")
+        edit(path, RescaleIntercept=-33792, PixelData=stored.tobytes())
+    np.testing.assert_array_equal(read_scan(tmp_path).voxels, hu.transpose(2, 1, 0)[:, ::-1])
+
+
+def test_a_dicomdir_is_left_out_and_named(tmp_path, hu):
+    paths = write_series(tmp_path, hu)
+    directory = pydicom.dcmread(paths[0])
+    directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    del directory.SeriesInstanceUID
+    directory.save_as(tmp_path / "DICOMDIR")
+    assert read_scan(tmp_path).excluded == ("DICOMDIR: a DICOMDIR",)
+
+
+def test_two_frames_of_pixels_in_one_slice(tmp_path, hu):
+    path = write_series(tmp_path, hu)[3]
+    edit(path, PixelData=pydicom.dcmread(path).PixelData * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom remarks on the surplus
+        try:
+            read_scan(tmp_path)
+        except UnreadableScan:
+            return
+    np.testing.assert_array_equal(read_scan(tmp_path).voxels, hu.transpose(2, 1, 0)[:, ::-1])
+
+
+@pytest.mark.parametrize("tag", [(0x0028, 0x0010), (0x0020, 0x0032), (0x0028, 0x0030)])
+def test_a_value_of_the_wrong_kind(tmp_path, hu, tag):
+    path = write_series(tmp_path, hu)[3]
+    data = bytearray(path.read_bytes())
+    place = data.find(struct.pack("<HH", *tag), 400)
+    data[place + 4 : place + 6] = b"FD"
+    path.write_bytes(data)
+    with pytest.raises((UnreadableScan, IrregularSeries)):
+        read_scan(tmp_path)
+
+
+def test_a_negative_slope_is_refused(tmp_path, hu):
+    for path in write_series(tmp_path, hu):
+        edit(path, RescaleSlope=-1)
+    with pytest.raises(IrregularSeries, match="RescaleSlope"):
+        read_scan(tmp_path)
+
+
+def test_spacing_that_differs_by_rounding_is_the_same(tmp_path, hu):
+    edit(write_series(tmp_path, hu)[3], PixelSpacing=["0.8000001", "0.70"])
+    assert read_scan(tmp_path).shape == (24, 20, 18)
 
 
 def test_a_folder_without_dicom(tmp_path):

@@ -15,6 +15,7 @@ from ctedge import (
     UnsupportedGeometry,
     read_scan,
 )
+from ctedge.readers import inflate
 
 
 def save(path, voxels, affine, **header):
@@ -118,7 +119,37 @@ def test_a_file_of_several_gzip_members_is_read_whole(tmp_path, chest, las_affin
     np.testing.assert_array_equal(read_scan(path).voxels, chest)
 
 
+@pytest.mark.parametrize("cut", [-2, -1, 0, 1, 2])
+def test_a_gzip_member_may_end_anywhere(tmp_path, rng, las_affine, cut, monkeypatch):
+    monkeypatch.setattr(inflate, "_CHUNK_BYTES", 4096)
+    voxels = rng.integers(-1000, 1000, (32, 32, 20)).astype(np.int16)
+    plain = save(tmp_path / "plain.nii", voxels, las_affine).read_bytes()
+    first = gzip.compress(plain[:6000], compresslevel=0, mtime=0)
+    while len(first) % 4096 != cut % 4096:  # the header's comment field pads it to the byte
+        first = (
+            first[:3]
+            + bytes([16])
+            + first[4:10]
+            + b"x" * ((cut - len(first) - 1) % 4096)
+            + (b"\0" + first[10:])
+        )
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(first + gzip.compress(plain[6000:]))
+    np.testing.assert_array_equal(read_scan(path).voxels, voxels)
+
+
 class TestBadFiles:
+    def test_a_bomb_behind_a_small_header(self, tmp_path, chest, las_affine):
+        plain = save(tmp_path / "plain.nii", chest, las_affine).read_bytes()
+        path = tmp_path / "scan.nii.gz"
+        path.write_bytes(gzip.compress(plain + bytes(1 << 27), compresslevel=1))
+        with pytest.raises(UnreadableScan, match="more data than the volume"):
+            read_scan(path)
+
+    def test_an_empty_path(self):
+        with pytest.raises(ScanNotFound, match="empty"):
+            read_scan("")
+
     def test_missing(self, tmp_path):
         with pytest.raises(ScanNotFound, match="no such file"):
             read_scan(tmp_path / "nothing.nii.gz")
@@ -186,12 +217,30 @@ class TestBadFiles:
         with pytest.raises((NonFiniteVoxels, UnreadableScan)):
             read_scan(path)
 
-    @pytest.mark.parametrize("seed", range(40))
+    @pytest.mark.parametrize("offset", [np.inf, np.nan, -1.0, 1e30, 0.0])
+    def test_an_absurd_data_offset(self, tmp_path, chest, las_affine, offset):
+        path = save(tmp_path / "scan.nii", chest, las_affine)
+        data = bytearray(path.read_bytes())
+        data[108:112] = struct.pack("<f", offset)
+        path.write_bytes(data)
+        with pytest.raises(UnreadableScan):
+            read_scan(path)
+
+    def test_a_damaged_quaternion(self, tmp_path, chest, las_affine):
+        path = save(tmp_path / "scan.nii", chest, las_affine, sform_code=0, qform_code=1)
+        data = bytearray(path.read_bytes())
+        data[256:268] = struct.pack("<3f", 3.0, 3.0, 3.0)
+        path.write_bytes(data)
+        with pytest.raises(UnreadableScan, match="orientation"):
+            read_scan(path)
+
+    @pytest.mark.parametrize("sform_code", [0, 1])
+    @pytest.mark.parametrize("seed", range(30))
     def test_random_damage_to_the_header_never_escapes_the_error_tree(
-        self, tmp_path, chest, las_affine, seed
+        self, tmp_path, chest, las_affine, seed, sform_code
     ):
         random = np.random.default_rng(seed)
-        path = save(tmp_path / "scan.nii", chest, las_affine)
+        path = save(tmp_path / "scan.nii", chest, las_affine, sform_code=sform_code, qform_code=1)
         data = bytearray(path.read_bytes())
         for place in random.integers(0, 352, 6):
             data[place] = random.integers(256)

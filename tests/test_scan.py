@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctedge import CTScan, UnsupportedGeometry, preprocess
+from ctedge import CTScan, InputError, UnsupportedGeometry, preprocess
 
 ALL_ORIENTATIONS = [
     "".join(code)
@@ -63,3 +63,20 @@ def test_absurd_spacing_is_refused(chest, las_affine, size):
 
 def test_an_array_says_that_its_orientation_was_assumed(chest):
     assert CTScan.from_array(chest).orientation_assumed
+
+
+@pytest.mark.parametrize(
+    "affine", [np.diag([1.0, 1, 1, 1]), np.eye(4)[[1, 0, 2, 3]], np.diag([-1.0, 1, 1])]
+)
+def test_an_affine_that_contradicts_las_is_refused(chest, affine):
+    with pytest.raises(UnsupportedGeometry):
+        CTScan(voxels=chest, affine=affine)
+
+
+def test_what_is_no_array_is_an_input_error(chest):
+    with pytest.raises(InputError):
+        CTScan(voxels=chest.tolist(), affine=np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(InputError):
+        CTScan.from_array([[[1, 2], [3]]])
+    with pytest.raises(InputError, match="masked"):
+        CTScan.from_array(np.ma.masked_less(chest, 0))

@@ -8,7 +8,7 @@ import pytest
 
 from ctedge.errors import DatasetError
 from ctedge_training.labels import check_trainable, read_labels
-from ctedge_training.settings import parse_grid, spec_on_grid
+from ctedge_training.settings import parse_sizes, spec_on_grid
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
 
 HEADER = "path,label,score,split\n"
@@ -123,10 +123,18 @@ def test_what_no_training_can_start_from(
 
 
 def test_a_grid_is_three_sizes_and_renames_the_spec() -> None:
-    assert parse_grid("94x94x46") == (94, 94, 46)
-    for text in ("94x94", "94x94x-1", "a x b x c", "94,94,46"):
-        with pytest.raises(DatasetError, match="grid"):
-            parse_grid(text)
+    assert parse_sizes("94x94x46", least=46) == (94, 94, 46)
+    for text in (
+        "94x94",
+        "94x94x-1",
+        "a x b x c",
+        "94,94,46",
+        "94x94x45",
+        "94x94x9999",
+        "9²x94x94",
+    ):
+        with pytest.raises(ValueError, match="three sizes"):
+            parse_sizes(text, least=46)
     spec = spec_on_grid(CLASSIFIER.spec, (94, 94, 46))
     assert (spec.name, spec.shape, spec.axes) == ("keras-example-94x94x46", (94, 94, 46), "PLS")
     assert spec_on_grid(CLASSIFIER.spec, None) is CLASSIFIER.spec

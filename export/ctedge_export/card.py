@@ -34,7 +34,7 @@ def model_card(run: Run, gate: GateResult, *, name: str, notes: str = "") -> str
         "\n".join(_warnings(run)),
         "## Intended use",
         _USES[run.task].format(positive=positive)
-        + " For research, teaching and integration tests with CT of the chest of adults."
+        + " For research, teaching and integration tests with CT of the chest."
         " It is not for diagnosis, triage or treatment decisions.",
         "## Input and output",
         "\n".join(_interface(run)),
@@ -47,10 +47,6 @@ def model_card(run: Run, gate: GateResult, *, name: str, notes: str = "") -> str
         f" {len(gate.comparisons)} volumes: {gate.max_difference:.2g}"
         f" (allowed: {gate.tolerance:g}).",
     ]
-    if run.document.get("extra"):
-        extra = run.document["extra"]
-        facts = extra if isinstance(extra, Mapping) else {"note": extra}
-        sections += ["## Further facts", "\n".join(_facts(facts))]
     if run.document["training"]:
         sections += ["## Training", "\n".join(_facts(run.document["training"]))]
     if notes.strip():

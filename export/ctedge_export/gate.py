@@ -14,21 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import GateFailed
+from ctedge.golden import TOLERANCES
+from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.layers import KerasProbe, first_deviation
-from ctedge_export.onnx_session import OnnxSession
 from ctedge_export.volumes import GateVolume
 
 if TYPE_CHECKING:
     import keras
 
     from ctedge_export.fold import Step
-
-#: Largest |difference| that is allowed, by the output it is measured on.
-#: logit: float32 rounding through 18 nodes gives about 1e-6; 1e-4 moves a probability by at most
-#: 2.5e-5, a hundredth of what decides any label.
-#: score: the same 1e-4 relative to its scale of 0 to 100; a CTSI step is 4, a category 20.
-#: probability: that of the logit through a sigmoid, whose slope is at most 1/4, and rounding.
-TOLERANCES = {"logit": 1e-4, "score": 1e-2, "probability": 2.6e-5}
 
 #: How many volumes run together, to see that the batch axis is one.
 _BATCH = 3
@@ -127,7 +121,7 @@ def compare(
     """
     answer = _keras_answerer(trained, output)
     expected = [answer(volume) for volume in volumes]
-    session = OnnxSession(onnx_bytes)
+    session = OnnxRuntime(onnx_bytes, name="the converted model")
     batches = [volume.values[None, None] for volume in volumes]
     found = [session.run(batch) for batch in batches]
     together = session.run(np.concatenate(batches[-_BATCH:]))[output].ravel()
@@ -173,7 +167,10 @@ def require_pass(
             f" in a batch of {_BATCH}: {result.batch_difference:.3g};"
             f" max |dprobability| {result.probability_difference:.3g}"
         ),
-        expected=f"max |d{result.output}| <= {result.tolerance:g} on {len(volumes)} volumes",
+        expected=(
+            f"at most {result.tolerance:g} on {len(volumes)} volumes and in a batch,"
+            f" and {TOLERANCES['probability']:g} in probability"
+        ),
         fix="export with the versions of the `export` extra; --keep-failed keeps the file to study",
     )
 

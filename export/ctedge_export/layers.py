@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge_export.onnx_session import OnnxSession
+from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.volumes import GateVolume
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def first_deviation(
     """
     compared = [step for step in steps[:-1] if step.comparable]
     tensors = _tensors(onnx_bytes, [step.name for step in compared])
-    found = OnnxSession(_with_outputs(onnx_bytes, tensors)).run(volume.values[None, None])
+    runtime = OnnxRuntime(_with_outputs(onnx_bytes, tensors), name="the converted model")
+    found = runtime.run(volume.values[None, None])
     probe = KerasProbe(trained, [trained.get_layer(step.source).output for step in compared])
     largest = 0.0
     for step, tensor, expected in zip(compared, tensors, probe.run(volume.values), strict=True):

@@ -98,7 +98,7 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
                 for v, file in zip(golden, files, strict=True)
             ],
             "metrics": run.document["metrics"],
-            "provenance": provenance(run, model, folded=folded),
+            "provenance": provenance(run, model, folded=folded, found=found),
             "gates": {"onnx": result.to_json()},
         },
         members={

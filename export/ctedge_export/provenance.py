@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import platform
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ctedge import __version__
+from ctedge.extras import version_of
 from ctedge_export.run_folder import Run
 from ctedge_export.tidy import IR_VERSION
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 #: What the manifest takes over from `model.json`; spec, labels, task and metrics have own keys.
-_FROM_RUN = ("model_sha256", "data", "training", "versions", "extra")
+_FROM_RUN = ("model_sha256", "data", "training", "versions")
 _MODULES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy")
 
 
@@ -24,16 +25,18 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "ctedge": __version__}
     for module in _MODULES:
         imported = importlib.import_module(module)
-        found[module] = str(getattr(imported, "__version__", None) or _distribution(module))
+        found[module] = str(getattr(imported, "__version__", None) or version_of(module))
     return found
 
 
-def provenance(run: Run, model: onnx.ModelProto, *, folded: int) -> dict[str, Any]:
+def provenance(
+    run: Run, model: onnx.ModelProto, *, folded: int, found: dict[str, str]
+) -> dict[str, Any]:
     """The manifest's `provenance`. No date and no path: equal runs make equal bundles."""
     return {
         "run": {key: run.document[key] for key in _FROM_RUN if key in run.document},
         "export": {
-            "versions": versions(),
+            "versions": found,
             "opset": model.opset_import[0].version,
             "ir_version": IR_VERSION,
             "batch_norms_folded": folded,
@@ -49,10 +52,3 @@ def _count(weight: onnx.TensorProto) -> int:
     for length in weight.dims:
         count *= length
     return count
-
-
-def _distribution(module: str) -> str:
-    try:
-        return importlib.metadata.version(module)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -19,6 +19,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -35,7 +36,7 @@ from ctedge.manifest import (
     Manifest,
     parse_manifest,
 )
-from ctedge.onnx_guard import FLOAT32, ModelFacts, inspect_model
+from ctedge.onnx_guard import FLOAT32, ModelFacts, TensorFacts, inspect_model
 from ctedge.spec import PreprocessSpec
 
 _DIGEST_LINE = re.compile(rb"[0-9a-f]{64}\n")
@@ -134,24 +135,28 @@ class ModelBundle:
         return self._members[self._manifest.model]
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
-        """The manifest's JSON, as a read-only mapping (see `ctedge.manifest`)."""
-        return MappingProxyType(dict(self._manifest.document))
+    def manifest(self) -> dict[str, Any]:
+        """A copy of the manifest's JSON (see `ctedge.manifest`)."""
+        return deepcopy(dict(self._manifest.document))
 
     @property
-    def metrics(self) -> Mapping[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """How the trained network did on its test set."""
-        return MappingProxyType(self._manifest.document["metrics"])
+        return self._part("metrics")
 
     @property
-    def provenance(self) -> Mapping[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What it was made from, and with which versions."""
-        return MappingProxyType(self._manifest.document["provenance"])
+        return self._part("provenance")
 
     @property
-    def gates(self) -> Mapping[str, Any]:
+    def gates(self) -> dict[str, Any]:
         """The checks that its conversion passed, with their figures, by step."""
-        return MappingProxyType(self._manifest.document["gates"])
+        return self._part("gates")
+
+    def _part(self, key: str) -> dict[str, Any]:
+        part: dict[str, Any] = deepcopy(self._manifest.document[key])
+        return part
 
     @property
     def card(self) -> str:
@@ -191,13 +196,13 @@ class ModelBundle:
 
 
 def _checked_manifest(folder: Path) -> bytes:
-    line = read_file(folder, MANIFEST_DIGEST_NAME, most=65)
+    line = read_file(folder, MANIFEST_DIGEST_NAME, most=1024)
     if not _DIGEST_LINE.fullmatch(line):
         raise InvalidBundle(
             f"{MANIFEST_DIGEST_NAME} is broken",
             found=line[:80],
             expected="64 lower-case hex digits and a newline",
-            fix="copy the bundle again as plain bytes (git: `*.ctedge/** -text`)",
+            fix="copy the bundle again as plain bytes (git: `**/*.ctedge/** -text`)",
         )
     raw = read_file(folder, MANIFEST_NAME, most=MAX_MANIFEST_BYTES)
     _compare_digest(MANIFEST_NAME, raw, line[:64].decode())
@@ -235,20 +240,26 @@ def _compare_digest(name: str, data: bytes, expected: str) -> None:
 
 def _compare(facts: ModelFacts, manifest: Manifest) -> None:
     """Hold the ONNX file against what the manifest says about it."""
-    found: list[object] = [facts.opset]
-    expected: list[object] = [manifest.opset]
-    found += [
-        (tensor.name, tensor.element_type, isinstance(tensor.shape[0], str), tensor.shape[1:])
-        for tensor in (*facts.inputs, *facts.outputs)
-        if tensor.shape
-    ]
-    expected += [
-        (tensor.name, FLOAT32, True, tensor.shape) for tensor in (manifest.input, *manifest.outputs)
-    ]
+    found = (
+        facts.opset,
+        [_signature(t) for t in facts.inputs],
+        [_signature(t) for t in facts.outputs],
+    )
+    expected = (
+        manifest.opset,
+        [(manifest.input.name, FLOAT32, True, manifest.input.shape)],
+        [(tensor.name, FLOAT32, True, tensor.shape) for tensor in manifest.outputs],
+    )
     if found != expected:
         raise InvalidBundle(
-            "the model is not what its manifest says: opset, (name, type, dynamic batch, shape)",
+            "the model is not what its manifest says: opset, inputs, outputs, each as"
+            " (name, type, dynamic batch, shape)",
             found=found,
             expected=expected,
             fix="export the bundle again",
         )
+
+
+def _signature(tensor: TensorFacts) -> tuple[str, int, bool, tuple[object, ...]]:
+    dynamic = bool(tensor.shape) and isinstance(tensor.shape[0], str)
+    return (tensor.name, tensor.element_type, dynamic, tensor.shape[1:])

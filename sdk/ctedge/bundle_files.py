@@ -38,9 +38,9 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
     text = os.fspath(bundle)
     try:
         path = Path(text)
-        if path.is_dir():
+        if text and path.is_dir():
             return path
-        exists = path.exists()
+        exists = bool(text) and path.exists()
     except (OSError, ValueError):  # a name too long, or with a null byte
         exists = False
     if exists:

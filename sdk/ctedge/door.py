@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle import ModelBundle
-from ctedge.errors import InferenceFailed
+from ctedge.errors import InferenceFailed, InvalidBundle
 from ctedge.preprocessing import resample
 from ctedge.quality import judge
 from ctedge.readers import read_scan
@@ -26,13 +27,18 @@ Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Door[Any]")
 
 
-class Door(Generic[Result]):
+class Door(ABC, Generic[Result]):
     """A loaded model that judges one scan at a time. Threads may share it."""
 
     #: The task a bundle must have to be opened by this door.
     task: ClassVar[str]
 
     def __init__(self, bundle: ModelBundle, runtime: Runtime) -> None:
+        if bundle.spec.lungs_only:
+            raise InvalidBundle(
+                f"{bundle.name}: its network sees the lungs only, and nothing here finds them yet",
+                fix="use a bundle whose spec has lungs_only false",
+            )
         self.bundle = bundle
         self._runtime = runtime
 
@@ -48,8 +54,9 @@ class Door(Generic[Result]):
 
         Args:
             bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
-            device: "auto" (None means the same), "cpu" or "cuda"; what is named is strict.
-            runtime: "onnxruntime"; None takes the fastest that works here.
+            device: "cpu", "cuda", or "auto" (None means the same), in this version always the
+                CPU. What is named is strict.
+            runtime: "onnxruntime", or None, which means the same in this version.
 
         Raises:
             BundleError: not there, damaged, tampered with, unsafe, or made for another door.
@@ -95,11 +102,15 @@ class Door(Generic[Result]):
         )
 
     def predict_batch(self, sources: Iterable[Source]) -> list[Result]:
-        """Judge several scans, in order; the first that fails raises."""
+        """Judge several scans, in order. The first that fails raises, as `predict` does."""
         return [self.predict(source) for source in sources]
 
     def warm_up(self) -> None:
-        """Run the network once on air, so that the first scan is not the slow one."""
+        """Run the network once on air, so that the first scan is not the slow one.
+
+        Raises:
+            InferenceFailed: the network cannot run, or its answer is not a finite number.
+        """
         self._run(np.zeros(self.bundle.spec.shape, np.float32))
 
     def close(self) -> None:
@@ -118,20 +129,25 @@ class Door(Generic[Result]):
         self.close()
 
     def _run(self, volume: npt.NDArray[np.float32]) -> dict[str, float]:
+        answers = self._runtime.run(volume[np.newaxis, np.newaxis])
         outputs = {
-            name: float(values.reshape(-1)[0])
-            for name, values in self._runtime.run(volume[np.newaxis, np.newaxis]).items()
+            name: float(a.item()) if a.size == 1 else math.nan for name, a in answers.items()
         }
-        if not all(math.isfinite(value) for value in outputs.values()):
+        if not self._plausible(outputs):
             raise InferenceFailed(
-                "the network's answer is not a finite number",
-                found=outputs,
-                fix="run `ctedge inspect` on the bundle, and report the scan",
+                f"the answer of {self.bundle.name} is none: not finite, or not what it should be",
+                found={name: answer.ravel()[:4].tolist() for name, answer in answers.items()},
+                fix="run `ctedge export verify` on the bundle, and report the scan",
             )
         return outputs
 
+    def _plausible(self, outputs: dict[str, float]) -> bool:
+        """Whether the network's outputs can be an answer at all."""
+        return all(math.isfinite(value) for value in outputs.values())
+
+    @abstractmethod
     def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> Result:
-        raise AssertionError("each door makes its own result")
+        """Make the door's own result of the network's outputs and what every result says."""
 
 
 def _as_scan(source: Source) -> CTScan:

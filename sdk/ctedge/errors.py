@@ -66,7 +66,8 @@ class CTEdgeError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive a process pool otherwise.
-        return (_rebuild, (type(self), self.what, self.found, self.expected, self.fix))
+        plain = [None if part is None else str(part) for part in (self.found, self.expected)]
+        return (_rebuild, (type(self), self.what, *plain, self.fix))
 
     def as_dict(self) -> dict[str, str | None]:
         """The error as plain JSON values: type, what, found, expected, fix."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from types import ModuleType
 
 from ctedge.errors import MissingExtra
@@ -18,7 +19,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # also what a damaged package raises while it is imported
         raise MissingExtra(
             f"{purpose} needs the package {module.partition('.')[0]}",
             found=f"{type(error).__name__}: {error}",
@@ -29,3 +30,11 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 def install_line(*extras: str) -> str:
     """The one command that adds these extras."""
     return f'pip install "ctedge[{",".join(extras)}]"'
+
+
+def version_of(distribution: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,20 +41,19 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary name keeps the suffixes of `path` (a writer that goes by the suffix works), and
     is removed on any failure, Ctrl-C included.
+
+    Raises:
+        OutputError: an operating system error while writing, as disk full or no permission.
     """
     target = Path(path)
     with _as_output_error(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=".partial-", suffix="".join(target.suffixes[-2:])
-        )
-        os.close(handle)
-    temporary = Path(name)
+        temporary = target.with_name(f".partial-{_random()}{''.join(target.suffixes[-2:])}")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         with _as_output_error(target):
             yield temporary
             _sync(temporary)
-            temporary.chmod(0o666 & ~_umask())
             os.replace(temporary, target)
             _sync(target.parent)
     except BaseException:
@@ -76,14 +75,13 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
         )
     with _as_output_error(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".partial-{target.name}-"))
+        temporary = target.with_name(f".partial-{_random()}-{target.name}")
+        temporary.mkdir()
     try:
         with _as_output_error(target):
             yield temporary
-            for entry in temporary.rglob("*"):
-                if entry.is_file():
-                    _sync(entry)
-            temporary.chmod(0o777 & ~_umask())
+            for entry in (*temporary.rglob("*"), temporary):
+                _sync(entry)
             _swap_in(temporary, target)
             _sync(target.parent)
     except BaseException:
@@ -96,12 +94,13 @@ def _swap_in(temporary: Path, target: Path) -> None:
     if not target.exists():
         os.rename(temporary, target)
         return
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".replaced-{target.name}-"))
+    aside = target.with_name(f".replaced-{_random()}-{target.name}")
+    aside.mkdir()
     try:
         os.rename(target, aside / target.name)
         try:
             os.rename(temporary, target)
-        except OSError:
+        except BaseException:
             os.rename(aside / target.name, target)
             raise
     finally:
@@ -129,7 +128,5 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _random() -> str:
+    return secrets.token_hex(6)

@@ -22,7 +22,7 @@ from ctedge.errors import InvalidBundle, UnsafeModel
 from ctedge.wire import Field, Kind, MalformedError, Walker
 
 _PLAIN_OPERATORS = """
-    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear Div
+    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear
     Dropout Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool Identity LeakyRelu Log
     MatMul Max MaxPool Mean Min Mul Neg Pad Pow QuantizeLinear Reciprocal ReduceMax ReduceMean
     ReduceMin ReduceSum Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Sum Tanh

@@ -15,6 +15,10 @@ from ctedge.scan import CTScan
 #: Fewer slices than this show no chest.
 MIN_SLICES = 16
 
+#: Slices of fewer pixels show no chest; slices this much longer than wide are rarely axial.
+MIN_PIXELS = 16
+MAX_ASPECT = 1.5
+
 #: Every chest CT holds air, in the lungs and around the body, and tissue denser than fat.
 AIR_BELOW_HU = -500.0
 TISSUE_ABOVE_HU = -150.0
@@ -50,7 +54,7 @@ def judge(scan: CTScan, network_input: NetworkInput) -> Quality:
     """Check one scan and what was read of it.
 
     Raises:
-        UnsupportedGeometry: fewer than 16 slices.
+        UnsupportedGeometry: fewer than 16 slices, or slices of fewer than 16 pixels a side.
         NotHounsfield: the values are no HU: 0..1, 0..255, without air, or beyond any scanner.
     """
     slices = scan.shape[2]
@@ -61,12 +65,22 @@ def judge(scan: CTScan, network_input: NetworkInput) -> Quality:
             expected=f"at least {MIN_SLICES}, along the last axis",
             fix="pass the whole series",
         )
+    columns, rows = scan.shape[:2]
+    if min(columns, rows) < MIN_PIXELS:
+        raise UnsupportedGeometry(
+            f"{scan.source}: the slices are too small to show a chest",
+            found=f"{columns} x {rows} pixels",
+            expected=f"at least {MIN_PIXELS} x {MIN_PIXELS}",
+            fix="pass the scan as the scanner reconstructed it",
+        )
     _check_hounsfield(scan.source, network_input.lowest_hu, network_input.highest_hu)
     flags = []
     if scan.orientation_assumed:
         flags.append("orientation not stated; taken as Left, Anterior, Superior")
     if scan.spacing_mm[2] > THICK_SLICES_MM:
         flags.append(f"slices {scan.spacing_mm[2]:g} mm apart, over {THICK_SLICES_MM:g} mm")
+    if max(columns, rows) > MAX_ASPECT * min(columns, rows):
+        flags.append(f"slices of {columns} x {rows} pixels; is the array in (X, Y, Z) order?")
     if scan.excluded:
         flags.append(f"{len(scan.excluded)} files left out of the volume")
     return Quality(

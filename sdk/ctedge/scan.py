@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,12 +38,17 @@ class CTScan:
     affine: npt.NDArray[np.float64]
     source: str = "array"
     orientation_assumed: bool = False
-    excluded: tuple[str, ...] = field(default=())
+    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_voxels(self.voxels, self.source)
-        if not self.orientation_assumed:
-            _check_spacing(self.spacing_mm, self.source)
+        if nearest_axes(self.affine, source=self.source) != ((0, 1, 2), (False, False, False)):
+            raise UnsupportedGeometry(
+                f"{self.source}: the affine says that the voxels are not in LAS order",
+                found=np.asarray(self.affine).tolist(),
+                fix="make the scan with CTScan.from_oriented, which reorients it",
+            )
+        _check_spacing(self.spacing_mm, self.source)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,7 +73,15 @@ class CTScan:
             NonFiniteVoxels: NaN or infinity among the values.
             UnreadableScan: not numbers.
         """
-        array = np.asarray(voxels)
+        if isinstance(voxels, np.ma.MaskedArray) and np.ma.is_masked(voxels):
+            raise UnreadableScan(
+                "array: some voxels are masked",
+                fix="fill them with air first: voxels.filled(-1000)",
+            )
+        try:
+            array = np.asarray(voxels)
+        except ValueError as error:
+            raise _not_three_axes((), "array") from error
         return cls(voxels=array, affine=np.diag([-1.0, 1.0, 1.0, 1.0]), orientation_assumed=True)
 
     @classmethod
@@ -118,9 +131,11 @@ def nearest_axes(
     Raises:
         UnsupportedGeometry: an axis is more than 20 degrees away from every patient axis.
     """
-    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
+    matrix = np.asarray(affine, dtype=np.float64)
+    columns = matrix[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
-    if not np.isfinite(affine).all() or not (lengths > 0).all():
+    whole = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.isfinite(lengths).all()
+    if not whole or not (lengths > 0).all():
         raise UnsupportedGeometry(
             f"{source}: the affine does not describe a volume",
             found=np.asarray(affine).tolist(),
@@ -145,6 +160,12 @@ def nearest_axes(
 
 
 def _check_voxels(voxels: npt.NDArray[Any], source: str) -> None:
+    if not isinstance(voxels, np.ndarray):
+        raise UnreadableScan(
+            f"{source}: the voxels are no NumPy array",
+            found=type(voxels).__name__,
+            fix="use CTScan.from_array",
+        )
     if voxels.ndim != 3:
         raise _not_three_axes(voxels.shape, source)
     if voxels.size == 0:

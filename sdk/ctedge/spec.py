@@ -14,18 +14,23 @@ Sources:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ctedge.errors import InvalidBundle
 
-#: What lies outside the body, and what a lung mask is filled with: the window's lower end.
+#: Air to soft tissue and the softer bones, as in the Keras example.
 HU_WINDOW = (-1000.0, 400.0)
 
 #: Orientation of a scan without affine, and of MosMed's files as nibabel presents them:
 #: voxel axes grow towards the patient's Left, Anterior and Superior side.
 CANONICAL_AXES = "LAS"
+
+#: No network input is larger, and no window wider: a spec beyond is damaged or hostile.
+MAX_VOXELS = 512**3
+MAX_HU = 1e5
 
 _OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
 
@@ -55,9 +60,13 @@ class PreprocessSpec:
     def __post_init__(self) -> None:
         sides = [frozenset((side, _OPPOSITE.get(side, ""))) for side in self.axes]
         problems = {
-            "shape": len(self.shape) != 3 or any(n < 1 or n > 4096 for n in self.shape),
+            "shape": len(self.shape) != 3
+            or min(self.shape) < 1
+            or math.prod(self.shape) > MAX_VOXELS,
             "axes": len(sides) != 3 or len(set(sides)) != 3 or not set(self.axes) <= set(_OPPOSITE),
-            "hu_window": len(self.hu_window) != 2 or not self.hu_window[0] < self.hu_window[1],
+            "hu_window": len(self.hu_window) != 2
+            or max(map(abs, self.hu_window)) > MAX_HU
+            or not self.hu_window[1] - self.hu_window[0] >= 1.0,
             "interpolation": self.interpolation != "linear-aligned-ends",
         }
         for field, broken in problems.items():
@@ -101,7 +110,7 @@ class PreprocessSpec:
                 interpolation=str(document["interpolation"]),
                 lungs_only=bool(document["lungs_only"]),
             )
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise InvalidBundle(
                 "the preprocessing spec is broken",
                 found=error,
@@ -111,6 +120,3 @@ class PreprocessSpec:
 
 KERAS_EXAMPLE = PreprocessSpec(name="keras-example", shape=(128, 128, 64), axes="PLS")
 SEVERITY_STUDY = PreprocessSpec(name="severity-study", shape=(64, 128, 128), axes="SPL")
-
-#: The specs this version ships, by name.
-SPECS = {spec.name: spec for spec in (KERAS_EXAMPLE, SEVERITY_STUDY)}

@@ -13,6 +13,9 @@ from typing import Any, NoReturn
 
 from ctedge.errors import InvalidBundle
 
+#: Deeper JSON is refused: nothing of ours is, and walking it must not exhaust the stack.
+MAX_DEPTH = 32
+
 
 def parse_json(raw: bytes) -> object:
     """The document in these bytes.
@@ -27,6 +30,7 @@ def parse_json(raw: bytes) -> object:
             parse_constant=_no_constant,
             parse_float=_finite,
         )
+        _check_depth(document, MAX_DEPTH)
         # A lone surrogate escape parses, and would break the first print of it.
         json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
@@ -36,6 +40,14 @@ def parse_json(raw: bytes) -> object:
             fix="export the bundle again, or copy it again from where it came",
         ) from error
     return document
+
+
+def _check_depth(value: object, left: int) -> None:
+    if left == 0:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in inside:
+        _check_depth(part, left - 1)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

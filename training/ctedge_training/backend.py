@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import logging
 import os
 import platform
 
+from ctedge import __version__
 from ctedge.extras import require
 
 
@@ -58,12 +58,5 @@ def versions() -> dict[str, str]:
         "backend": backend,
         "backend_version": importlib.import_module(backend).__version__,
         "numpy": np.__version__,
-        "ctedge": _installed("ctedge"),
+        "ctedge": __version__,
     }
-
-
-def _installed(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

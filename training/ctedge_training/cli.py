@@ -49,6 +49,15 @@ Cache = Annotated[
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read and preprocess.")]
 
 
+def _sizes(text: str, *, least: int) -> tuple[int, int, int]:
+    from ctedge_training.settings import parse_sizes
+
+    try:
+        return parse_sizes(text, least=least)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def _command(task: str) -> Callable[..., None]:
     """The command that trains a task; both tasks take the same options."""
 
@@ -70,7 +79,8 @@ def _command(task: str) -> Callable[..., None]:
         workers: Workers = _CPUS,
     ) -> None:
         from ctedge_training.progress import Reporter
-        from ctedge_training.settings import Settings, parse_grid
+        from ctedge_training.run import CHECKPOINT_FILE
+        from ctedge_training.settings import SMALLEST_AXIS, Settings
         from ctedge_training.tasks import TASKS
         from ctedge_training.train import train
 
@@ -81,7 +91,7 @@ def _command(task: str) -> Callable[..., None]:
             learning_rate=learning_rate,
             seed=seed,
             patience=patience,
-            grid=None if grid is None else parse_grid(grid),
+            grid=None if grid is None else _sizes(grid, least=SMALLEST_AXIS),
             shuffle_labels=shuffle_labels,
             mixed_precision=mixed_precision,
         )
@@ -99,7 +109,8 @@ def _command(task: str) -> Callable[..., None]:
                 reporter=reporter,
             )
         except KeyboardInterrupt:
-            reporter.say(f"interrupted; the same command with --resume goes on in {out}")
+            if (out / CHECKPOINT_FILE).is_file():
+                reporter.say(f"interrupted; the same command with --resume goes on in {out}")
             raise
 
     return command
@@ -166,7 +177,6 @@ def phantoms(
     """Write synthetic chests with labels, to train and test on."""
     from ctedge.phantom import write_dataset
     from ctedge_training.progress import Reporter
-    from ctedge_training.settings import parse_grid
 
     reporter = Reporter.terminal()
     with reporter.bar("phantoms", count) as advance:
@@ -174,7 +184,7 @@ def phantoms(
             folder,
             count=count,
             seed=seed,
-            shape=parse_grid(shape),
+            shape=_sizes(shape, least=2),
             scores=scores,
             workers=workers,
             progress=lambda _done, _total: advance(),

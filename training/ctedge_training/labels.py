@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctedge.errors import DatasetError
+from ctedge.phantom.dataset import LABEL_FILE, SPLITS
 from ctedge_training.tasks import CLASSIFIER, Task
 
-LABEL_FILE = "labels.csv"
-SPLITS = ("train", "validation", "test")
+_PLAIN_NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,10 @@ def read_labels(folder: Path, task: Task, *, labels: Path | None = None) -> list
         seen[path] = line
         if row["split"] not in SPLITS:
             raise DatasetError(
-                f"{where}: unknown split", found=repr(row["split"]), expected=", ".join(SPLITS)
+                f"{where}: unknown split",
+                found=repr(row["split"]),
+                expected=", ".join(SPLITS),
+                fix="correct the split",
             )
         answer = (
             _label(row["label"], task, where) if task is CLASSIFIER else _score(row["score"], where)
@@ -110,11 +114,18 @@ def _rows(source: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, s
             reader = csv.DictReader(stream, strict=True)
             header = reader.fieldnames or []
             missing = [column for column in columns if column not in header]
+            if len(set(header)) != len(header):
+                raise DatasetError(
+                    f"{source}: a column stands twice",
+                    found=", ".join(header),
+                    fix="keep one of them",
+                )
             if missing:
                 raise DatasetError(
                     f"{source}: missing column {', '.join(missing)}",
                     found=", ".join(header) or "an empty file",
                     expected=", ".join(columns),
+                    fix="add the column to the first line, and a value to every row",
                 )
             rows = []
             for row in reader:
@@ -122,6 +133,7 @@ def _rows(source: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, s
                     raise DatasetError(
                         f"{source}, line {reader.line_num}: wrong number of fields",
                         expected=f"{len(header)}: {', '.join(header)}",
+                        fix="give every row one value a column; quote values that hold commas",
                     )
                 rows.append((reader.line_num, {column: row[column].strip() for column in columns}))
             return rows
@@ -130,12 +142,19 @@ def _rows(source: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, s
             f"{source}: the label file cannot be read",
             found=error,
             expected="UTF-8 text with comma-separated values",
+            fix="save the table as CSV in UTF-8",
         ) from error
 
 
 def _scan_path(folder: Path, name: str, where: str) -> Path:
     root = folder.resolve()
-    path = (root / name).resolve()
+    try:
+        path = (root / name).resolve()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
+        raise DatasetError(
+            f"{where}: no usable path", found=repr(name), fix="correct the path"
+        ) from error
     if not name or path == root or not path.is_relative_to(root):
         raise DatasetError(
             f"{where}: the path leads out of the data folder",
@@ -143,7 +162,7 @@ def _scan_path(folder: Path, name: str, where: str) -> Path:
             expected=f"a scan inside {root}",
             fix="write paths relative to the data folder, and keep the scans inside it",
         )
-    if not path.exists():
+    if not there:
         raise DatasetError(f"{where}: no such scan", found=str(path), fix="correct the path")
     return path
 
@@ -151,18 +170,21 @@ def _scan_path(folder: Path, name: str, where: str) -> Path:
 def _label(text: str, task: Task, where: str) -> float:
     if text not in task.labels:
         raise DatasetError(
-            f"{where}: unknown label", found=repr(text), expected=" or ".join(task.labels)
+            f"{where}: unknown label",
+            found=repr(text),
+            expected=" or ".join(task.labels),
+            fix="correct the label",
         )
     return float(task.labels.index(text))
 
 
 def _score(text: str, where: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
+    score = float(text) if _PLAIN_NUMBER.fullmatch(text) else math.nan
     if not 0.0 <= score <= 100.0:
         raise DatasetError(
-            f"{where}: unreadable score", found=repr(text), expected="a number from 0 to 100"
+            f"{where}: unreadable score",
+            found=repr(text),
+            expected="a number from 0 to 100",
+            fix="correct the score",
         )
     return score

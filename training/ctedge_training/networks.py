@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctedge.errors import DatasetError
+from ctedge_training.settings import SMALLEST_AXIS
 from ctedge_training.tasks import Task
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ FILTERS = (64, 64, 128, 256)
 DENSE_UNITS = 512
 DROPOUT_RATE = 0.3
 PARAMETERS = 1_352_897
-
-#: Four times "valid convolution of 3, then halve" leaves nothing of fewer voxels.
-SMALLEST_AXIS = 46
 
 
 def build_network(

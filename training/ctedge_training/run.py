@@ -72,20 +72,21 @@ class Run:
             )
         try:
             document = json.loads(source.read_text(encoding="utf-8"))
-            version, task = document["schema_version"], TASKS[document["task"]]
+            version = document["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise InvalidBundle(
+                    f"{source}: unknown schema",
+                    found=version,
+                    expected=SCHEMA_VERSION,
+                    fix="update ctedge, or train again with this version",
+                )
+            task = TASKS[document["task"]]
             spec = PreprocessSpec.from_json(document["spec"])
             expected = document["model_sha256"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidBundle(
                 f"{source}: broken", found=f"{type(error).__name__}: {error}", fix="train again"
             ) from error
-        if version != SCHEMA_VERSION:
-            raise InvalidBundle(
-                f"{source}: unknown schema",
-                found=version,
-                expected=SCHEMA_VERSION,
-                fix="update ctedge, or train again with this version",
-            )
         found = sha256_of(folder / MODEL_FILE)
         if found != expected:
             raise DigestMismatch(

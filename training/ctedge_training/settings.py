@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ctedge.errors import DatasetError
 from ctedge.spec import PreprocessSpec
+
+#: Four times "valid convolution of 3, then halve" leaves nothing of fewer voxels.
+SMALLEST_AXIS = 46
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +43,17 @@ class Settings:
         }
 
 
-def parse_grid(text: str) -> tuple[int, int, int]:
-    """Read "94x94x46".
+def parse_sizes(text: str, *, least: int, most: int = 1024) -> tuple[int, int, int]:
+    """Read three sizes in voxels, as in "94x94x46".
 
     Raises:
-        DatasetError: not three whole numbers.
+        ValueError: not three whole numbers between `least` and `most`.
     """
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
-        raise DatasetError(
-            "the grid is not understood", found=repr(text), expected="three sizes, as in 94x94x46"
-        )
-    first, second, third = (int(part) for part in parts)
-    return (first, second, third)
+    numbers = [int(part) if part.isascii() and part.isdecimal() else 0 for part in parts]
+    if len(numbers) != 3 or not all(least <= number <= most for number in numbers):
+        raise ValueError(f"{text!r} is not three sizes of {least} to {most}, as in 94x94x46")
+    return (numbers[0], numbers[1], numbers[2])
 
 
 def spec_on_grid(spec: PreprocessSpec, grid: tuple[int, int, int] | None) -> PreprocessSpec:

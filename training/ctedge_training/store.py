@@ -1,4 +1,4 @@
-"""Preprocessed volumes on disk: each scan is read once, however many epochs and runs follow.
+"""Preprocessed volumes on disk: each scan is preprocessed once, whatever runs follow.
 
 One float16 file per scan, named by the digest of the scan's bytes and of the spec. A build that
 was interrupted continues, two runs on the same scans share, and a changed scan or spec is another
@@ -7,20 +7,19 @@ name. float16 rounds a value of 0..1 by at most 2.4e-4, that is 0.34 HU of the 1
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import multiprocessing
-import signal
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import DatasetError
+from ctedge import __version__, pool
+from ctedge.errors import DatasetError, UnreadableScan
 from ctedge.files import atomic_file, sha256_of
 from ctedge.spec import PreprocessSpec
 from ctedge_training.labels import Sample
@@ -81,7 +80,8 @@ def prepare(
     reporter.say(f"{len(samples)} scans; preprocessed volumes in {cache}")
     digests = ["" for _ in samples]
     with reporter.bar("preparing scans", len(samples)) as advance:
-        for index, digest in _run([sample.path for sample in samples], spec, cache, workers):
+        work = functools.partial(_store, spec=spec, cache=cache)
+        for index, digest in pool.each(work, [s.path for s in samples], workers=workers):
             digests[index] = digest
             advance()
     volumes = [
@@ -101,36 +101,26 @@ def data_digest(volumes: Iterable[Volume]) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a scan: a file's bytes, or a folder's file names and bytes."""
-    if path.is_file():
-        return sha256_of(path)
-    lines = [
-        f"{sha256_of(file)}  {file.relative_to(path).as_posix()}"
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    ]
+    """SHA-256 of a scan: a file's bytes, or a folder's file names and bytes.
+
+    Raises:
+        UnreadableScan: a file cannot be read.
+    """
+    try:
+        if path.is_file():
+            return sha256_of(path)
+        lines = [
+            f"{sha256_of(file)}  {file.relative_to(path).as_posix()}"
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        ]
+    except OSError as error:
+        raise UnreadableScan(
+            f"{path}: cannot be read",
+            found=error.strerror or error,
+            fix="check that this user may read it",
+        ) from error
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _run(
-    paths: Sequence[Path], spec: PreprocessSpec, cache: Path, workers: int
-) -> Iterator[tuple[int, str]]:
-    if workers <= 1:
-        for index, path in enumerate(paths):
-            yield index, _store(path, spec, cache)
-        return
-    # "spawn": a process that has loaded a deep-learning framework must not be forked.
-    with ProcessPoolExecutor(
-        min(workers, len(paths)) or 1,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_leave_interrupts_to_the_parent,
-    ) as pool:
-        futures = {pool.submit(_store, path, spec, cache): i for i, path in enumerate(paths)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _store(path: Path, spec: PreprocessSpec, cache: Path) -> str:
@@ -138,17 +128,22 @@ def _store(path: Path, spec: PreprocessSpec, cache: Path) -> str:
     digest = digest_of(path)
     stored = _stored(cache, digest, spec)
     if not _is_whole(stored, spec.shape):
-        from ctedge.preprocessing import preprocess
+        from ctedge.preprocessing import resample
+        from ctedge.quality import judge
         from ctedge.readers import read_scan
 
-        volume = preprocess(read_scan(path), spec).astype(np.float16)
+        scan = read_scan(path)
+        prepared = resample(scan, spec)
+        judge(scan, prepared)  # what prediction would refuse is not learnt from either
+        volume = prepared.volume.astype(np.float16)
         with atomic_file(stored) as temporary:
             np.save(temporary, volume, allow_pickle=False)
     return digest
 
 
 def _stored(cache: Path, scan_sha256: str, spec: PreprocessSpec) -> Path:
-    identity = json.dumps([_STORE_VERSION, scan_sha256, spec.to_json()], sort_keys=True)
+    made_by = [_STORE_VERSION, __version__]
+    identity = json.dumps([made_by, scan_sha256, spec.to_json()], sort_keys=True)
     return cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:40]}.npy"
 
 
@@ -157,7 +152,8 @@ def _is_whole(stored: Path, shape: tuple[int, int, int]) -> bool:
         volume = np.load(stored, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
-    return bool(volume.shape == shape and volume.dtype == np.float16)
+    whole = isinstance(volume, np.ndarray) and volume.dtype == np.float16
+    return bool(whole and volume.shape == shape and np.isfinite(volume).all())
 
 
 def _refuse_leaks(volumes: Sequence[Volume]) -> None:
@@ -172,7 +168,3 @@ def _refuse_leaks(volumes: Sequence[Volume]) -> None:
                 expected="a scan in one split only, or the evaluation tests what was learnt",
                 fix="remove the copies from all splits but one",
             )
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ctedge.prediction import SEVERITY_CLASSES
 from ctedge.spec import KERAS_EXAMPLE, SEVERITY_STUDY, PreprocessSpec
 
 #: Lower bounds of the severity classes above the first, in score units (0-100).
-SEVERITY_BOUNDS = (20.0, 40.0, 60.0, 80.0)
+SEVERITY_BOUNDS = tuple(lower for _, lower in SEVERITY_CLASSES[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ CLASSIFIER = Task(
 SEVERITY = Task(
     name="severity",
     spec=SEVERITY_STUDY,
-    labels=("Low", "Mild", "Moderate", "Severe", "Critical"),
+    labels=tuple(name for name, _ in SEVERITY_CLASSES),
     activation="linear",
     unit=100.0,
     metric="mae",

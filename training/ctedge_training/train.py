@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctedge.errors import OutputError
+from ctedge.extras import require
 from ctedge_training import run, store
 from ctedge_training.backend import make_deterministic, require_keras
 from ctedge_training.job import Job
@@ -62,6 +63,7 @@ def train(  # noqa: PLR0913
         MissingExtra: keras or its backend is absent.
     """
     require_keras("training")
+    require("matplotlib", extra="training", purpose="drawing the curves of a training")
     from ctedge_training.finish import finish
     from ctedge_training.networks import build_network
 

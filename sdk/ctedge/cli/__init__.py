@@ -1,14 +1,16 @@
 """The command `ctedge`: its own commands, and whatever the entry-point group adds.
 
-Modules here import only typer at the top, so that `ctedge --help` stays quick.
+What runs for `--help` imports only typer at the top, so that `ctedge --help` stays quick.
 Exit codes: 0 ok, 1 one of our errors, 2 wrong usage, 3 a gate failed, 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -73,10 +75,22 @@ for _command in (demo, predict, inspect, doctor):
 
 def main() -> None:
     """Run the command line; every failure of ours ends in a message and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name or a bar that the terminal's encoding lacks must not cost the answer.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="ctedge")
     except CTEdgeError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(error, error.exit_code)
+    except (OSError, MemoryError) as error:
+        what = "not enough memory" if isinstance(error, MemoryError) else str(error)
+        _end(CTEdgeError(what, fix="check permissions, free disk space and free memory"), 1)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _end(error: CTEdgeError, exit_code: int) -> NoReturn:
+    with contextlib.suppress(OSError):
+        typer.echo(f"error: {error}", err=True)
+    sys.exit(exit_code)

@@ -22,6 +22,7 @@ def demo(
     """Make a synthetic chest CT, judge it with the shipped models, draw a montage."""
     from rich.console import Console
 
+    from ctedge.bundle_files import shipped_bundles
     from ctedge.cli.output import print_result
     from ctedge.doors import load_door
     from ctedge.files import write_atomic
@@ -44,14 +45,17 @@ def demo(
         f"{severity_category(phantom.score)}, CTSI {severity_ctsi(phantom.score)}\n"
     )
     results = []
-    for name in ("pneumonia", "severity"):
+    for name in shipped_bundles():
         with load_door(name) as door:
             door.warm_up()
             results.append(door.predict(scan).to_json())
         print_result(results[-1])
     truth = {"label": phantom.label, "score": phantom.score}
     answers = output / f"synthetic_{seed}.json"
-    write_atomic(answers, json.dumps({"truth": truth, "results": results}, indent=2) + "\n")
+    write_atomic(
+        answers,
+        json.dumps({"schema_version": 1, "truth": truth, "results": results}, indent=2) + "\n",
+    )
     for title, path in (("scan", scan), ("montage", montage), ("answers", answers)):
-        console.print(f"  {title:8} {path}", soft_wrap=True)
+        console.print(f"  {title:8} {path}", soft_wrap=True, markup=False)
     console.print("\nTrained on synthetic chests. Research software, not a medical device.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,39 +16,67 @@ def inspect(
     card: Annotated[bool, typer.Option("--card", help="Print the model card.")] = False,
 ) -> None:
     """Verify a bundle's digests and operators, and show what it holds."""
+    if as_json and card:
+        raise typer.BadParameter("--json and --card exclude each other")
+
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ctedge.bundle import ModelBundle
 
-    verified = ModelBundle.load(Path(bundle) if "/" in bundle else bundle)
+    verified = ModelBundle.load(bundle)
     if as_json:
-        text = (verified.path / "manifest.json").read_text(encoding="utf-8")
-        typer.echo(json.dumps(json.loads(text), indent=2))
+        typer.echo(json.dumps(verified.manifest, indent=2))
         return
     if card:
         typer.echo(verified.card)
         return
-    console = Console(highlight=False)
+    spec = verified.spec
+    size = " x ".join(str(n) for n in spec.shape)
+    window = f"{spec.hu_window[0]:g} to {spec.hu_window[1]:g} HU"
+    rows = {
+        "task": verified.task,
+        "labels": ", ".join(verified.labels),
+        "digest": verified.digest,
+        "spec": f"{spec.name}: {size}, axes grow towards {', '.join(spec.axes)}, {window}",
+        "input": f"{verified.input_name} (N, {', '.join(map(str, verified.input_shape))})",
+        "outputs": ", ".join(verified.output_names),
+        "gates": _lines(verified.gates),
+        "metrics": _lines(verified.metrics),
+    }
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    table.add_row("task", verified.task)
-    table.add_row("labels", ", ".join(verified.labels))
-    table.add_row("digest", verified.digest)
-    spec = verified.spec
-    shape = " x ".join(str(n) for n in spec.shape)
-    window = f"{spec.hu_window[0]:g} to {spec.hu_window[1]:g} HU"
-    table.add_row("spec", f"{spec.name}: {shape}, axes grow towards {spec.axes}, {window}")
-    table.add_row(
-        "input", f"{verified.input_name} (N, {', '.join(map(str, verified.input_shape))})"
-    )
-    table.add_row("outputs", ", ".join(verified.output_names))
-    for kind in ("metrics", "gates", "provenance"):
-        table.add_row(kind, json.dumps(_plain(getattr(verified, kind)), indent=1))
-    console.print(f"[bold]{verified.name}[/bold]  every digest holds")
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    console = Console(highlight=False)
+    console.print(Text.assemble((verified.name, "bold"), "  every digest holds"))
     console.print(table)
+    console.print("\n--card shows the model card, --json the whole manifest", style="dim")
 
 
-def _plain(value: object) -> object:
-    return json.loads(json.dumps(value, default=dict))
+def _lines(facts: dict[str, object], depth: int = 0) -> str:
+    """Names and values, one a line; lists of cases only by their count."""
+    lines = []
+    for key, value in facts.items():
+        start = f"{'  ' * depth}{key.replace('_', ' ')}"
+        if isinstance(value, dict) and "value" in value:
+            lines.append(f"{start}: {_number(value['value'])} {_interval(value.get('ci95'))}")
+        elif isinstance(value, dict):
+            lines += [start, _lines(value, depth + 1)]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{start}: {len(value)}")
+        else:
+            lines.append(f"{start}: {_number(value)}")
+    return "\n".join(lines)
+
+
+def _interval(bounds: object) -> str:
+    if not isinstance(bounds, list):
+        return ""
+    return f"(95 % interval {' to '.join(_number(bound) for bound in bounds)})"
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ctedge.errors import CTEdgeError
 
@@ -14,27 +15,19 @@ _BAR_WIDTH = 30
 
 def print_result(document: dict[str, Any]) -> None:
     """One result of `Prediction.to_json` or `SeverityPrediction.to_json`, as a short table."""
-    console = Console(highlight=False)
+    rows = _class_rows(document) if "probability" in document else _severity_rows(document)
+    timings = document["timings_ms"]
+    stages = " + ".join(f"{stage} {ms:.0f}" for stage, ms in timings.items() if stage != "total")
+    rows.append(("time", Text(f"{stages} = {timings['total']:.0f} ms on {document['runtime']}")))
+    rows += [("note", Text(flag, "yellow")) for flag in document["quality"]["flags"]]
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
-    table.add_column()
-    if "probability" in document:
-        table.add_row("class", f"[bold]{document['label']}[/bold]")
-        for label, share in document["confidences"].items():
-            table.add_row(f"  {label}", f"{_bar(share)} {share:7.2%}")
-    else:
-        clipped = f" (raw {document['raw_score']:.1f}, clipped)" if document["clipped"] else ""
-        table.add_row("severity", f"[bold]{document['category']}[/bold]")
-        table.add_row(
-            "  score", f"{_bar(document['score'] / 100)} {document['score']:.1f} of 100{clipped}"
-        )
-        table.add_row("  CTSI", f"{document['ctsi']} of 25")
-    timings = document["timings_ms"]
-    table.add_row("time", " + ".join(f"{k} {v:.0f}" for k, v in timings.items() if k != "total"))
-    table.add_row("", f"= {timings['total']:.0f} ms on {document['runtime']}")
-    for flag in document["quality"]["flags"]:
-        table.add_row("note", f"[yellow]{flag}[/yellow]")
-    console.print(f"[bold]{document['model']}[/bold]  {document['source']}", soft_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), value)
+    # Text, not markup: paths and names come from outside and may hold brackets.
+    console = Console(highlight=False)
+    console.print(Text.assemble((document["model"], "bold"), "  ", document["source"]))
     console.print(table)
     console.print()
 
@@ -42,6 +35,23 @@ def print_result(document: dict[str, Any]) -> None:
 def print_error(error: CTEdgeError) -> None:
     """An error on standard error, in the form that every command uses."""
     Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
+
+
+def _class_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:
+    rows = [("class", Text(document["label"], "bold"))]
+    for label, share in document["confidences"].items():
+        rows.append((f"  {label}", Text(f"{_bar(share)} {share:7.2%}")))
+    return rows
+
+
+def _severity_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:
+    score = document["score"]
+    clipped = f" (raw {document['raw_score']:.1f}, clipped)" if document["clipped"] else ""
+    return [
+        ("severity", Text(document["category"], "bold")),
+        ("  score", Text(f"{_bar(score / 100)} {score:.1f} of 100{clipped}")),
+        ("  CTSI", Text(f"{document['ctsi']} of 25")),
+    ]
 
 
 def _bar(share: float) -> str:

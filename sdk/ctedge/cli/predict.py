@@ -20,7 +20,7 @@ def predict(
             "-m",
             metavar="BUNDLE",
             help="A bundle folder or the name of a shipped one; may be given several times."
-            "  [default: pneumonia and severity]",
+            "  [default: all shipped]",
         ),
     ] = None,
     device: Annotated[
@@ -31,32 +31,38 @@ def predict(
     ] = False,
 ) -> None:
     """Judge one or several scans; a scan that fails does not stop the others."""
+    import time
+    from contextlib import ExitStack
+
+    from ctedge.bundle_files import shipped_bundles
     from ctedge.cli.output import print_error, print_result
     from ctedge.doors import load_door
     from ctedge.errors import CTEdgeError
     from ctedge.readers import read_scan
 
-    doors = [load_door(name, device=device) for name in model or ("pneumonia", "severity")]
     failed = False
-    for path in scans:
-        try:
-            with _Stopwatch() as reading:
+    with ExitStack() as stack:
+        doors = [
+            stack.enter_context(load_door(name, device=device))
+            for name in model or shipped_bundles()
+        ]
+        for path in scans:
+            try:
+                start = time.perf_counter()
                 scan = read_scan(Path(path))
-            for door in doors:
-                result = door.predict(scan)
-                document = _with_reading(result.to_json(), reading.ms)
+                read_ms = (time.perf_counter() - start) * 1e3
+                for door in doors:
+                    document = _with_reading(door.predict(scan).to_json(), read_ms)
+                    if as_json:
+                        typer.echo(json.dumps(document))
+                    else:
+                        print_result(document)
+            except CTEdgeError as error:
+                failed = True
                 if as_json:
-                    typer.echo(json.dumps(document))
+                    typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
                 else:
-                    print_result(document)
-        except CTEdgeError as error:
-            failed = True
-            if as_json:
-                typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
-            else:
-                print_error(error)
-    for door in doors:
-        door.close()
+                    print_error(error)
     if failed:
         raise typer.Exit(1)
 
@@ -67,20 +73,3 @@ def _with_reading(document: dict[str, Any], read_ms: float) -> dict[str, Any]:
     timings["total"] = round(timings["total"] - timings["read"] + read_ms, 3)
     timings["read"] = round(read_ms, 3)
     return document
-
-
-class _Stopwatch:
-    """Wall time of a block, in milliseconds."""
-
-    ms = 0.0
-
-    def __enter__(self) -> _Stopwatch:
-        import time
-
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import time
-
-        self.ms = (time.perf_counter() - self._start) * 1e3

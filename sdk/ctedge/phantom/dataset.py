@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from ctedge import pool
 from ctedge.files import write_atomic
 from ctedge.phantom.patient import SHARE_HIGH, SHARE_LOW, STREAM_LABEL, draw_patient
 from ctedge.phantom.render import render
 from ctedge.phantom.write import write_nifti
 
+LABEL_FILE = "labels.csv"
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("path", "label", "score", "split")
 
@@ -73,7 +73,8 @@ def write_dataset(  # noqa: PLR0913 - one keyword an independent choice
         scores: "half" makes half of the patients normal, the others abnormal with shares
             log-uniform in 0.01..0.60; "uniform" draws lesion shares uniformly in 0..1.
         split: fractions of train, validation and test; they add up to 1. No split that is wanted
-            stays empty, and another count deals the patients out anew.
+            stays empty where there are as many pairs of patients as splits. Another count deals
+            the patients out anew.
         workers: processes.
         progress: called with (done, total) after each scan.
 
@@ -95,19 +96,19 @@ def write_dataset(  # noqa: PLR0913 - one keyword an independent choice
         raise ValueError(f"split must be three fractions that add up to 1, got {split}")
     root = Path(folder)
     scans = [_plan(root, seed, index, scores, shape) for index in range(count)]
-    truths: dict[Path, tuple[str, float]] = {}
-    for scan, truth in _make_all(scans, workers):
-        truths[scan.path] = truth
+    truths: dict[int, tuple[str, float]] = {}
+    for index, truth in pool.each(_make, scans, workers=workers):
+        truths[index] = truth
         if progress is not None:
             progress(len(truths), count)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
     names = _splits(count, seed, split)
-    for scan, name in zip(scans, names, strict=True):
-        label, score = truths[scan.path]
+    for index, (scan, name) in enumerate(zip(scans, names, strict=True)):
+        label, score = truths[index]
         writer.writerow([scan.path.relative_to(root).as_posix(), label, f"{score:.6f}", name])
-    return write_atomic(root / "labels.csv", table.getvalue())
+    return write_atomic(root / LABEL_FILE, table.getvalue())
 
 
 def _plan(
@@ -147,23 +148,6 @@ def _splits(count: int, seed: int, split: tuple[float, float, float]) -> list[st
     sizes[largest] += pairs - sum(sizes)
     order = np.random.default_rng((seed, STREAM_LABEL)).permutation(np.repeat(SPLITS, sizes))
     return [str(order[index // 2]) for index in range(count)]
-
-
-def _make_all(scans: list[_Scan], workers: int) -> Iterator[tuple[_Scan, tuple[str, float]]]:
-    if workers == 1:
-        for scan in scans:
-            yield scan, _make(scan)
-        return
-    # A fresh interpreter a worker: forking after BLAS has started threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting = {pool.submit(_make, scan): scan for scan in scans}
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _make(scan: _Scan) -> tuple[str, float]:

@@ -28,6 +28,8 @@ def read_scan(source: str | os.PathLike[str], *, series: str | None = None) -> C
         NonFiniteVoxels: NaN or infinity among the voxels.
         MissingExtra: DICOM without the extra `dicom`.
     """
+    if not os.fspath(source):
+        raise ScanNotFound("the path of the scan is empty", fix="check the variable it comes from")
     path = Path(source)
     try:
         if path.is_dir():

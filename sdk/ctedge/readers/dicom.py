@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import CodecUnavailable, IrregularSeries, ScanNotFound, UnreadableScan
-from ctedge.extras import install_line, require
-from ctedge.readers.rescale import to_hu
+from ctedge.errors import IrregularSeries, ScanNotFound
+from ctedge.extras import require
+from ctedge.readers.dicom_pixels import damaged, read_slice
 from ctedge.scan import CTScan
 
 #: Slice distances may differ by this share of their median.
@@ -26,10 +26,39 @@ SPACING_TOLERANCE = 0.01
 #: In-plane drift of the slice origins, in mm: more is a tilted gantry.
 DRIFT_TOLERANCE_MM = 0.5
 
-#: What padding (outside the reconstructed circle) becomes: air.
-AIR_HU = -1000
+#: Must not differ between slices by more than this, in their own unit (pixels, mm, cosines).
+_SAME_FOR_ALL = {
+    "Rows": 0.0,
+    "Columns": 0.0,
+    "PixelSpacing": 1e-4,
+    "ImageOrientationPatient": 1e-4,
+}
 
-_SAME_FOR_ALL = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")
+#: How many numbers each of these holds.
+_NUMBERS = {
+    "Rows": 1,
+    "Columns": 1,
+    "ImagePositionPatient": 3,
+    "ImageOrientationPatient": 6,
+    "PixelSpacing": 2,
+    "RescaleSlope": 1,
+    "RescaleIntercept": 1,
+}
+_POSITIVE = {"Rows", "Columns", "PixelSpacing", "RescaleSlope"}
+
+_NEEDED = (
+    *_NUMBERS,
+    "SeriesInstanceUID",
+    "Modality",
+    "ImageType",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "ModalityLUTSequence",
+)
+#: The storage class of a DICOMDIR, DICOM PS3.4 B.5.
+_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+
 _ONE_SERIES = "pass a folder with one regular axial series"
 
 
@@ -52,7 +81,7 @@ def read_dicom_folder(folder: Path, *, series: str | None = None) -> CTScan:
     _check_alike(headers, folder)
     order, affine = _geometry(headers, folder)
     paths = [list(headers)[index] for index in order]
-    slices = [_read_slice(pydicom, path) for path in paths]
+    slices = [read_slice(pydicom, path) for path in paths]
     stack = np.stack(slices).transpose(2, 1, 0)
     return CTScan.from_oriented(stack, affine, source=str(folder), excluded=tuple(excluded))
 
@@ -62,11 +91,17 @@ def _read_headers(pydicom: Any, folder: Path) -> tuple[dict[Path, Any], list[str
     excluded: list[str] = []
     for path in sorted(entry for entry in folder.iterdir() if entry.is_file()):
         try:
-            headers[path] = pydicom.dcmread(path, stop_before_pixels=True)
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            for keyword in _NEEDED:  # pydicom parses a value, and finds it broken, on first use
+                header.get(keyword)
+            if header.file_meta.get("MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
+                excluded.append(f"{path.name}: a DICOMDIR")
+            else:
+                headers[path] = header
         except pydicom.errors.InvalidDicomError:
             excluded.append(f"{path.name}: not DICOM")
         except Exception as error:  # pydicom raises many kinds on damaged headers
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
     if not headers:
         raise ScanNotFound(
             f"{folder}: no DICOM file in this folder",
@@ -83,7 +118,9 @@ def _choose_series(headers: dict[Path, Any], series: str | None, folder: Path) -
     listing = ", ".join(f"{uid} ({count} files)" for uid, count in sorted(counts.items()))
     if series is None:
         raise IrregularSeries(
-            f"{folder}: several series in one folder", found=listing, fix="name one with series="
+            f"{folder}: several series in one folder",
+            found=listing,
+            fix="pass one of them as series= to read_scan, or move the others out",
         )
     if series not in counts:
         raise IrregularSeries(
@@ -123,29 +160,29 @@ def _check_slice(path: Path, header: Any) -> None:
             expected="Rescale Slope and Intercept",
             fix=_ONE_SERIES,
         )
-    numbers = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-    numbers |= {"RescaleSlope": 1, "RescaleIntercept": 1}
-    for keyword, count in numbers.items():
+    for keyword, count in _NUMBERS.items():
         try:
             values = np.atleast_1d(np.asarray(header.get(keyword), dtype=np.float64))
         except (TypeError, ValueError):
             values = np.empty(0)
-        if values.size != count or not np.isfinite(values).all():
+        positive = keyword not in _POSITIVE or (values > 0).all()
+        if values.size != count or not np.isfinite(values).all() or not positive:
             raise IrregularSeries(
                 f"{path}: the slice does not say its {keyword}",
                 found=header.get(keyword),
-                expected=f"{count} finite numbers",
+                expected=f"{count} finite numbers" + (" above 0" if keyword in _POSITIVE else ""),
                 fix="export the series from the scanner again",
             )
 
 
 def _check_alike(headers: dict[Path, Any], folder: Path) -> None:
-    for keyword in _SAME_FOR_ALL:
-        values = {str(header.get(keyword)) for header in headers.values()}
-        if len(values) > 1:
+    for keyword, tolerance in _SAME_FOR_ALL.items():
+        values = np.array([np.atleast_1d(h.get(keyword)) for h in headers.values()], np.float64)
+        if np.ptp(values, axis=0).max() > tolerance:
+            found = np.unique(values, axis=0)[:4].tolist()
             raise IrregularSeries(
                 f"{folder}: the slices differ in {keyword}",
-                found=", ".join(sorted(values)[:4]),
+                found=", ".join(map(str, found)),
                 expected="the same on every slice",
                 fix=_ONE_SERIES,
             )
@@ -163,6 +200,22 @@ def _geometry(
     orientation = np.asarray(first.ImageOrientationPatient, np.float64)
     along_row, along_column = orientation[:3], orientation[3:]
     normal = np.cross(along_row, along_column)
+    if np.abs(normal).argmax() != 2:
+        raise IrregularSeries(
+            f"{folder}: the slices are not axial",
+            found=f"slice normal {np.round(normal, 3).tolist()}",
+            fix="pass the axial reconstruction of the scan",
+        )
+    if (
+        not np.allclose(orientation @ orientation, 2.0, atol=1e-3)
+        or abs(along_row @ along_column) > 1e-3
+    ):
+        raise IrregularSeries(
+            f"{folder}: the slices do not say how they lie",
+            found=f"ImageOrientationPatient {orientation.tolist()}",
+            expected="two perpendicular directions of length 1",
+            fix="export the series from the scanner again",
+        )
     positions = np.array([h.ImagePositionPatient for h in headers.values()], np.float64)
     heights = positions @ normal
     order = np.argsort(heights, kind="stable")
@@ -182,7 +235,8 @@ def _geometry(
             "export the one you want",
         )
     travel = positions[order[-1]] - positions[order[0]]
-    drift = float(np.linalg.norm(travel - normal * (travel @ normal)))
+    sideways = (positions - positions[order[0]]) - np.outer(heights - heights[order[0]], normal)
+    drift = float(np.linalg.norm(sideways, axis=1).max())
     if drift > DRIFT_TOLERANCE_MM:
         raise IrregularSeries(
             f"{folder}: the gantry was tilted",
@@ -198,41 +252,3 @@ def _geometry(
     affine[:3, 3] = positions[order[0]]
     affine[:2] *= -1.0  # DICOM's LPS to RAS
     return order, affine
-
-
-def _read_slice(pydicom: Any, path: Path) -> npt.NDArray[Any]:
-    """One slice in HU, (rows, columns)."""
-    try:
-        dataset = pydicom.dcmread(path)
-        stored = dataset.pixel_array
-    except (RuntimeError, NotImplementedError) as error:
-        syntax = dataset.file_meta.TransferSyntaxUID
-        raise CodecUnavailable(
-            f"{path}: nothing installed decodes these pixels",
-            found=f"transfer syntax {syntax.name} ({syntax}): {error}",
-            fix=install_line("dicom"),
-        ) from error
-    except Exception as error:  # pydicom and its codecs raise many kinds on damaged pixels
-        raise _damaged(path, error) from error
-    hu = to_hu(stored, slope=float(dataset.RescaleSlope), intercept=float(dataset.RescaleIntercept))
-    padding = dataset.get("PixelPaddingValue")
-    if padding is None:
-        return hu
-    edge = dataset.get("PixelPaddingRangeLimit", padding)
-    low, high = sorted((_signed(padding, dataset), _signed(edge, dataset)))
-    return np.where((stored >= low) & (stored <= high), hu.dtype.type(AIR_HU), hu)
-
-
-def _signed(value: int, dataset: Any) -> int:
-    """Undo an unsigned reading of a negative padding value in a signed image."""
-    bits = int(dataset.BitsAllocated)
-    wraps = dataset.PixelRepresentation == 1 and value >= 1 << (bits - 1)
-    return int(value) - (1 << bits) if wraps else int(value)
-
-
-def _damaged(path: Path, error: Exception) -> UnreadableScan:
-    return UnreadableScan(
-        f"{path}: the DICOM file is damaged",
-        found=f"{type(error).__name__}: {error}",
-        fix="copy the file again from its source",
-    )

@@ -14,7 +14,6 @@ from ctedge.readers.inflate import read_whole
 from ctedge.readers.rescale import to_hu
 from ctedge.scan import CTScan
 
-_HEADER_BYTES = {1: 348, 2: 540}
 _CONVERT = "convert the series again, for instance with dcm2niix"
 
 
@@ -30,14 +29,11 @@ def read_nifti(path: Path) -> CTScan:
         UnsupportedGeometry: not one three-dimensional volume, oblique, or absurd spacing.
         NonFiniteVoxels: NaN or infinity among the voxels.
     """
-    data = read_whole(path)
+    data = read_whole(path, needed=lambda head: _bytes_described(_parse_header(head, path), path))
     header = _parse_header(data, path)
     voxels = _voxels(data, header, path)
-    if int(header["sform_code"]) > 0:
-        affine = header.get_sform()
-    elif int(header["qform_code"]) > 0:
-        affine = header.get_qform()
-    else:
+    affine = _affine(header, path)
+    if affine is None:
         x, y, z = (float(size) for size in header.get_zooms()[:3])
         return CTScan(
             voxels=voxels,
@@ -45,7 +41,21 @@ def read_nifti(path: Path) -> CTScan:
             source=str(path),
             orientation_assumed=True,
         )
-    return CTScan.from_oriented(voxels, np.asarray(affine, np.float64), source=str(path))
+    return CTScan.from_oriented(voxels, affine, source=str(path))
+
+
+def _affine(header: Any, path: Path) -> npt.NDArray[np.float64] | None:
+    """The sform, else the qform, else None."""
+    try:
+        if int(header["sform_code"]) > 0:
+            return np.asarray(header.get_sform(), np.float64)
+        if int(header["qform_code"]) > 0:
+            return np.asarray(header.get_qform(), np.float64)
+    except Exception as error:  # nibabel raises several kinds on a damaged quaternion
+        raise UnreadableScan(
+            f"{path}: the orientation in the header is broken", found=error, fix=_CONVERT
+        ) from error
+    return None
 
 
 def _parse_header(data: bytes | bytearray, path: Path) -> Any:
@@ -60,7 +70,7 @@ def _parse_header(data: bytes | bytearray, path: Path) -> Any:
         block = bytes(data[: kind.sizeof_hdr])
         if len(block) == kind.sizeof_hdr and kind.may_contain_header(block):
             try:
-                return kind.from_fileobj(io.BytesIO(block + bytes(4)), check=True)
+                return kind.from_fileobj(io.BytesIO(block + bytes(4)), check=False)
             except Exception as error:  # nibabel raises many kinds on hostile headers
                 raise UnreadableScan(
                     f"{path}: the NIfTI header is broken", found=error, fix=_CONVERT
@@ -73,8 +83,22 @@ def _parse_header(data: bytes | bytearray, path: Path) -> Any:
     )
 
 
-def _voxels(data: bytes | bytearray, header: Any, path: Path) -> npt.NDArray[Any]:
-    shape = tuple(int(n) for n in header.get_data_shape())
+def _bytes_described(header: Any, path: Path) -> int:
+    """How many bytes a file with this header has; 0 where the header does not say."""
+    shape, dtype = _layout(header, path)
+    offset = float(header["vox_offset"])
+    return math.prod(shape) * dtype.itemsize + (int(offset) if 0 <= offset < 2**31 else 0)
+
+
+def _layout(header: Any, path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    """Shape and number type of the stored voxels."""
+    try:
+        shape = tuple(int(n) for n in header.get_data_shape())
+        dtype = header.get_data_dtype()
+    except Exception as error:  # nibabel raises many kinds on hostile headers
+        raise UnreadableScan(
+            f"{path}: the NIfTI header is broken", found=error, fix=_CONVERT
+        ) from error
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3 or min(shape) < 1:
@@ -84,12 +108,6 @@ def _voxels(data: bytes | bytearray, header: Any, path: Path) -> npt.NDArray[Any
             expected="(X, Y, Z)",
             fix="pass one volume: take a time point out of a 4D file, stack 2D slices",
         )
-    try:
-        dtype = header.get_data_dtype()
-    except Exception as error:  # an unknown data type code
-        raise UnreadableScan(
-            f"{path}: unknown NIfTI data type", found=int(header["datatype"]), fix=_CONVERT
-        ) from error
     if dtype.kind not in "iuf":
         raise UnreadableScan(
             f"{path}: the voxels are no real numbers",
@@ -97,9 +115,14 @@ def _voxels(data: bytes | bytearray, header: Any, path: Path) -> npt.NDArray[Any
             expected="an integer or float type, in HU",
             fix=_CONVERT,
         )
+    return (shape[0], shape[1], shape[2]), dtype
+
+
+def _voxels(data: bytes | bytearray, header: Any, path: Path) -> npt.NDArray[Any]:
+    shape, dtype = _layout(header, path)
     offset = float(header["vox_offset"])
     needed = math.prod(shape) * dtype.itemsize
-    if not offset >= _HEADER_BYTES[2 if len(bytes(header.binaryblock)) == 540 else 1]:
+    if not header.sizeof_hdr <= offset < len(data) + 1:
         raise UnreadableScan(
             f"{path}: the voxels are in another file, or nowhere",
             found=f"data offset {offset:g}",

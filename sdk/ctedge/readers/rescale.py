@@ -14,7 +14,8 @@ def to_hu(stored: npt.NDArray[Any], *, slope: float, intercept: float) -> npt.ND
     """Apply `stored * slope + intercept`.
 
     Whole-numbered slopes and intercepts keep integers integer, in the smallest of int16, int32
-    and int64 that holds every possible result; anything else becomes float32, or stays float64.
+    and int64 that holds the map and all its results; anything else becomes float32, or stays
+    float64.
 
     Args:
         stored: integer or float array of any shape.
@@ -24,17 +25,27 @@ def to_hu(stored: npt.NDArray[Any], *, slope: float, intercept: float) -> npt.ND
         return stored
     if stored.dtype.kind == "f":
         real = np.promote_types(stored.dtype, np.float32).type
-        scaled: npt.NDArray[Any] = stored.astype(real) * real(slope) + real(intercept)
+        with np.errstate(over="ignore"):
+            scaled: npt.NDArray[Any] = stored.astype(real) * real(slope) + real(intercept)
         return scaled
     if slope != int(slope) or intercept != int(intercept):
-        return (stored * np.float64(slope) + np.float64(intercept)).astype(np.float32)
+        return _to_float32(stored, slope, intercept)
     ends = [int(end) * int(slope) + int(intercept) for end in (stored.min(), stored.max())]
-    fitting = [kind for kind in _INTEGERS if _holds(kind, ends)]
+    fitting = [kind for kind in _INTEGERS if _holds(kind, [*ends, int(slope), int(intercept)])]
     if not fitting:  # beyond int64: a broken header
-        return (stored * np.float64(slope) + np.float64(intercept)).astype(np.float32)
+        return _to_float32(stored, slope, intercept)
     # Modular arithmetic in the target type is exact, because both ends fit into it.
     whole = fitting[0]
     hu: npt.NDArray[Any] = stored.astype(whole) * whole(int(slope)) + whole(int(intercept))
+    return hu
+
+
+def _to_float32(stored: npt.NDArray[Any], slope: float, intercept: float) -> npt.NDArray[Any]:
+    """In double precision, a plane at a time, so that no double copy of the volume exists."""
+    hu = np.empty_like(stored, dtype=np.float32)
+    with np.errstate(over="ignore"):  # infinity is found, and refused, when the scan is made
+        for plane in range(stored.shape[-1]):
+            hu[..., plane] = stored[..., plane] * np.float64(slope) + np.float64(intercept)
     return hu
 
 

@@ -38,8 +38,8 @@ def open_runtime(
 
     Args:
         bundle: a verified bundle.
-        device: "auto" (None means the same), "cpu" or "cuda". What is named is strict.
-        runtime: "onnxruntime"; None takes the fastest that works here.
+        device: "cpu", "cuda", or "auto" (None means the same), in this version always the CPU.
+        runtime: "onnxruntime", or None, which means the same in this version.
 
     Raises:
         RuntimeUnavailable: the runtime or device is not there; nothing else is tried instead.
@@ -47,7 +47,10 @@ def open_runtime(
     device = "auto" if device is None else device
     if device not in get_args(Device):
         raise RuntimeUnavailable(
-            "unknown device", found=device, expected=" or ".join(get_args(Device))
+            "unknown device",
+            found=device,
+            expected=" or ".join(get_args(Device)),
+            fix="name one of them, or leave device out",
         )
     if runtime not in (None, *get_args(RuntimeName)):
         raise RuntimeUnavailable(
@@ -58,4 +61,4 @@ def open_runtime(
         )
     from ctedge.runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(bundle, device="cpu" if device == "auto" else device)
+    return OnnxRuntime(bundle.model, name=bundle.name, device="cpu" if device == "auto" else device)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.bundle import ModelBundle
 from ctedge.errors import InferenceFailed, RuntimeUnavailable
-from ctedge.extras import install_line
+from ctedge.extras import install_line, version_of
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+#: TF32 rounds products to 10 bits; what is called fp32 must be fp32.
+_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+
 _EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
 
 #: Two distributions that install the same files over each other; pip does not object.
@@ -22,9 +23,18 @@ DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
 class OnnxRuntime:
-    """One session on exactly one device."""
+    """One session on exactly one device.
 
-    def __init__(self, bundle: ModelBundle, *, device: Literal["cpu", "cuda"]) -> None:
+    Args:
+        model: the bytes of an ONNX file that was checked before.
+        name: what to call it in messages.
+        device: "cpu" or "cuda"; nothing else is tried instead.
+
+    Raises:
+        RuntimeUnavailable: not installed, installed twice, or not on that device.
+    """
+
+    def __init__(self, model: bytes, *, name: str, device: Literal["cpu", "cuda"] = "cpu") -> None:
         ort = _import_onnxruntime(device)
         provider = _PROVIDERS[device]
         available = ort.get_available_providers()
@@ -37,11 +47,11 @@ class OnnxRuntime:
             )
         try:
             session = ort.InferenceSession(
-                bundle.model, _session_options(ort), providers=[provider]
+                model, _session_options(ort), providers=[(provider, _PROVIDER_OPTIONS[device])]
             )
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
             raise RuntimeUnavailable(
-                f"ONNX Runtime cannot load {bundle.name} on {device!r}",
+                f"ONNX Runtime cannot load {name} on {device!r}",
                 found=error,
                 fix="run `ctedge doctor` to see what works on this machine",
             ) from error
@@ -54,8 +64,8 @@ class OnnxRuntime:
                 fix="check the NVIDIA driver with nvidia-smi, or ask for device='cpu'",
             )
         self._session: Any = session
-        self._input = bundle.input_name
-        self._outputs = list(bundle.output_names)
+        self._input = session.get_inputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
         self._device = device
 
     @property
@@ -63,10 +73,11 @@ class OnnxRuntime:
         return f"onnxruntime-{self._device}-fp32"
 
     def run(self, volumes: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise InferenceFailed("the model was closed", fix="load it again")
         try:
-            results = self._session.run(self._outputs, {self._input: volumes})
+            results = session.run(self._outputs, {self._input: volumes})
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
             raise InferenceFailed(
                 "ONNX Runtime failed", found=error, fix="free memory, or use smaller batches"
@@ -86,13 +97,8 @@ def usable_cpus() -> int:
 
 def installed_distributions() -> dict[str, str]:
     """Which ONNX Runtime distributions are installed, with their versions."""
-    found = {}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = {name: version_of(name) for name in DISTRIBUTIONS}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def _import_onnxruntime(device: str) -> Any:
@@ -110,7 +116,19 @@ def _import_onnxruntime(device: str) -> Any:
         raise RuntimeUnavailable(
             "no runtime is installed", found=error, fix=install_line(_EXTRAS[device])
         ) from error
+    except Exception as error:  # a shared library that does not load
+        raise _damaged_install(error, device) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise _damaged_install("a package without content", device)
     return onnxruntime
+
+
+def _damaged_install(found: object, device: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        "ONNX Runtime is installed in part; uninstalling one of two distributions leaves that",
+        found=found,
+        fix=f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; {install_line(_EXTRAS[device])}",
+    )
 
 
 def _session_options(ort: Any) -> Any:
