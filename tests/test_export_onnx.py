@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from ctedge import golden
+from ctedge import verification
 from ctedge.bundle import ModelBundle
 from ctedge.errors import (
     BundleNotFound,
@@ -328,7 +328,7 @@ def test_all_layers_of_a_good_model_agree(trained: Any, bundle: ModelBundle) -> 
 def test_verify_finds_a_changed_answer(
     bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(golden.TOLERANCES, "logit", -1.0)
+    monkeypatch.setitem(verification.TOLERANCES, "logit", -1.0)
     result = CliRunner().invoke(app, ["verify", str(bundle.path)])
     assert isinstance(result.exception, GateFailed)
     assert result.exception.exit_code == 3

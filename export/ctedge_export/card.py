@@ -63,6 +63,9 @@ def _warnings(run: Run) -> Iterator[str]:
             "> **Synthetic training data.** It has learnt from computer-made phantoms and has"
             " never seen a patient; its figures say nothing about patients."
         )
+    elif run.document["data"].get("synthetic_scans"):
+        count = run.document["data"]["synthetic_scans"]
+        yield f"> **{count} of its training scans are synthetic**, made by a computer."
     elif synthetic is None:
         yield "> **Origin of the training data not recorded.**"
 

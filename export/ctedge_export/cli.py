@@ -11,9 +11,9 @@ app = typer.Typer(
     name="export",
     help="Turn a trained network into a bundle, every step gated.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import GateFailed
-from ctedge.golden import TOLERANCES
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
+from ctedge.verification import TOLERANCES
 from ctedge_export.layers import KerasProbe, first_deviation
 from ctedge_export.volumes import GateVolume
 

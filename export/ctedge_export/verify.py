@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 
 from ctedge.bundle import ModelBundle
-from ctedge.golden import check_golden
 from ctedge.runtimes import open_runtime
+from ctedge.verification import check_golden
 
 
 def verify_bundle(

@@ -12,7 +12,7 @@ from ctedge.bundle import ModelBundle
 from ctedge.bundle_files import shipped_bundles
 from ctedge.errors import CTEdgeError
 from ctedge.extras import install_line, version_of
-from ctedge.golden import check_golden
+from ctedge.verification import check_golden
 
 #: Distributions worth knowing about: what they are for, and the extra that brings them.
 PACKAGES = (

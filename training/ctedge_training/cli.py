@@ -13,6 +13,7 @@ import typer
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
+    add_completion=False,
     help="Train the two networks on scans with labels, and evaluate them.",
 )
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ctedge.errors import DatasetError
+from ctedge.phantom.dataset import SPLITS
 from ctedge_training import store
 from ctedge_training.backend import require_keras
-from ctedge_training.labels import SPLITS, read_labels
+from ctedge_training.labels import read_labels
 from ctedge_training.metrics import metrics_of
 from ctedge_training.progress import Reporter
 from ctedge_training.run import Run

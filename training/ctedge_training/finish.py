@@ -16,7 +16,8 @@ from ctedge_training.run import Run
 if TYPE_CHECKING:
     from ctedge_training.checkpoint import Progress
 
-#: File names of phantoms start with this; a data set of nothing else is recorded as synthetic.
+#: File names of phantoms start with this. A network is recorded as synthetic when it, and the run
+#: that it started from, saw nothing else.
 SYNTHETIC_PREFIX = "synthetic_"
 
 
@@ -83,9 +84,12 @@ def _describe_training(job: Job, progress: Progress) -> dict[str, Any]:
 
 def _describe_data(job: Job) -> dict[str, Any]:
     names = [Path(volume.sample.name).name for volume in job.volumes]
+    synthetic = [name.startswith(SYNTHETIC_PREFIX) for name in names]
     return {
         "digest": store.data_digest(job.volumes),
         "count": len(job.volumes),
         "splits": dict(sorted(Counter(v.sample.split for v in job.volumes).items())),
-        "synthetic": all(name.startswith(SYNTHETIC_PREFIX) for name in names),
+        "synthetic": all(synthetic)
+        and (job.source is None or job.source.document["data"].get("synthetic") is True),
+        "synthetic_scans": sum(synthetic),
     }

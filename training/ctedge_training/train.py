@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge.errors import OutputError
 from ctedge.extras import require
+from ctedge.phantom.dataset import LABEL_FILE
 from ctedge_training import run, store
 from ctedge_training.backend import make_deterministic, require_keras
 from ctedge_training.job import Job
-from ctedge_training.labels import LABEL_FILE, check_trainable, read_labels
+from ctedge_training.labels import check_trainable, read_labels
 from ctedge_training.progress import Reporter
 from ctedge_training.run import Run
 from ctedge_training.settings import Settings, spec_on_grid
