@@ -11,7 +11,8 @@ import pytest
 keras = pytest.importorskip("keras")
 
 from ctedge.errors import DatasetError
-from ctedge_training import run, weights
+from ctedge.run_folder import MODEL_FILE
+from ctedge_training import weights
 from ctedge_training.networks import PARAMETERS, build_network
 from ctedge_training.run import Run
 from ctedge_training.settings import spec_on_grid
@@ -99,9 +100,15 @@ def random_run(folder: Path, task: Task, shape: tuple[int, int, int], seed: int)
         ]
     )
     folder.mkdir()
-    model.save(folder / run.MODEL_FILE)
+    model.save(folder / MODEL_FILE)
     document = {"model_sha256": "unread"}
-    return Run(folder=folder, task=task, spec=spec_on_grid(task.spec, shape), document=document)
+    return Run(
+        folder=folder,
+        task=task,
+        spec=spec_on_grid(task.spec, shape),
+        document=document,
+        keras_bytes=(folder / MODEL_FILE).read_bytes(),
+    )
 
 
 def test_turned_kernels_give_the_same_answer_on_a_turned_volume(

@@ -183,7 +183,7 @@ def test_severity_answers_in_score_units_and_starts_from_a_classifier(
     assert list(history(result.folder)[0])[-1] == "mae"
     test = [sample for sample in read_labels(data, SEVERITY) if sample.split == "test"]
     volumes = np.stack([preprocess(read_scan(sample.path), result.spec) for sample in test])
-    model = keras.saving.load_model(result.model_path)
+    model = keras.saving.load_model(result.folder / "model.keras")
     said = np.clip(np.asarray(model(volumes[..., None], training=False))[:, 0], 0, 100)
     expected = np.mean(np.abs(said - [sample.answer for sample in test]))
     assert result.document["metrics"]["mae"]["value"] == pytest.approx(expected, abs=0.05)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ctedge.run_folder import RunFolder
 from ctedge_export.gate import GateResult
-from ctedge_export.run_folder import Run
 
 _USES = {
     "classifier": (
@@ -19,7 +19,7 @@ _USES = {
 }
 
 
-def model_card(run: Run, gate: GateResult, *, name: str, notes: str = "") -> str:
+def model_card(run: RunFolder, gate: GateResult, *, name: str, notes: str = "") -> str:
     """The card in Markdown.
 
     Args:
@@ -54,7 +54,7 @@ def model_card(run: Run, gate: GateResult, *, name: str, notes: str = "") -> str
     return "\n\n".join(sections) + "\n"
 
 
-def _warnings(run: Run) -> Iterator[str]:
+def _warnings(run: RunFolder) -> Iterator[str]:
     yield "> **Not a medical device.** Not approved for clinical use by anyone, anywhere."
     yield ">"
     synthetic = run.document["data"].get("synthetic")
@@ -70,7 +70,7 @@ def _warnings(run: Run) -> Iterator[str]:
         yield "> **Origin of the training data not recorded.**"
 
 
-def _interface(run: Run) -> Iterator[str]:
+def _interface(run: RunFolder) -> Iterator[str]:
     spec = run.spec
     size = " x ".join(map(str, spec.shape))
     low, high = spec.hu_window

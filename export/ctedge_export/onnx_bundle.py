@@ -14,11 +14,12 @@ from ctedge.extras import require
 from ctedge.files import atomic_folder
 from ctedge.golden import pack_volume
 from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_OUTPUTS
+from ctedge.run_folder import RunFolder, read_run
 from ctedge_export import convert, fold, gate, tidy, volumes
 from ctedge_export.card import model_card
+from ctedge_export.keras_model import load_keras
 from ctedge_export.provenance import provenance, versions
 from ctedge_export.quiet import import_tensorflow
-from ctedge_export.run_folder import Run, load_keras, read_run
 from ctedge_export.writer import check_target, write_bundle
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     return written
 
 
-def _convert(run: Run, steps: tuple[fold.Step, ...]) -> onnx.ModelProto:
+def _convert(run: RunFolder, steps: tuple[fold.Step, ...]) -> onnx.ModelProto:
     raw = convert.to_onnx(convert.rebuild(steps, run.spec.shape), task=run.task)
     return tidy.tidy(
         raw,
@@ -128,7 +129,7 @@ def _convert(run: Run, steps: tuple[fold.Step, ...]) -> onnx.ModelProto:
     )
 
 
-def _model(run: Run) -> dict[str, Any]:
+def _model(run: RunFolder) -> dict[str, Any]:
     return {
         "member": MODEL_NAME,
         "opset": convert.OPSET,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge import __version__
 from ctedge.extras import version_of
-from ctedge_export.run_folder import Run
+from ctedge.run_folder import RunFolder
 from ctedge_export.tidy import IR_VERSION
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
 
 
 def provenance(
-    run: Run, model: onnx.ModelProto, *, folded: int, found: dict[str, str]
+    run: RunFolder, model: onnx.ModelProto, *, folded: int, found: dict[str, str]
 ) -> dict[str, Any]:
     """The manifest's `provenance`. No date and no path: equal runs make equal bundles."""
     return {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctedge.files import atomic_file, sha256_of
+from ctedge.run_folder import DOCUMENT_FILE, MODEL_FILE, SCHEMA_VERSION
 from ctedge_training import curves, evaluate, run, store, weights
 from ctedge_training.backend import versions
 from ctedge_training.job import Job
@@ -34,13 +35,13 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
     network = build_network(job.task, job.spec.shape)
     network.set_weights(progress.best_weights)
     weights.fold_unit(network, job.task)
-    path = job.folder / run.MODEL_FILE
+    path = job.folder / MODEL_FILE
     with atomic_file(path) as temporary:
         network.save(temporary)
     curves.save_curves(job.folder / run.CURVES_FILE, progress.history, job.task)
     run.write_history(job.folder / run.HISTORY_FILE, progress.history)
     document: dict[str, Any] = {
-        "schema_version": run.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "task": job.task.name,
         "spec": job.spec.to_json(),
         "labels": list(job.task.labels),
@@ -53,7 +54,13 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
         },
         "versions": versions(),
     }
-    trained = Run(folder=job.folder, task=job.task, spec=job.spec, document=document)
+    trained = Run(
+        folder=job.folder,
+        task=job.task,
+        spec=job.spec,
+        document=document,
+        keras_bytes=path.read_bytes(),
+    )
     splits = {volume.sample.split for volume in job.volumes}
     document["metrics"] = evaluate.evaluate_volumes(
         trained,
@@ -61,7 +68,7 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
         "test" if "test" in splits else "validation",
         batch_size=job.settings.batch_size,
     )
-    run.write_json(job.folder / run.DOCUMENT_FILE, document)
+    run.write_json(job.folder / DOCUMENT_FILE, document)
     job.checkpoint.unlink(missing_ok=True)
     job.reporter.say(evaluate.as_text(document["metrics"]))
     job.reporter.say(f"{path} written")

@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
-from ctedge.files import sha256_of, write_atomic
+from ctedge.files import write_atomic
+from ctedge.run_folder import read_run
 from ctedge.spec import PreprocessSpec
 from ctedge_training.tasks import TASKS, Task
 
-SCHEMA_VERSION = 1
-MODEL_FILE = "model.keras"
-DOCUMENT_FILE = "model.json"
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 CHECKPOINT_FILE = "checkpoint.npz"
@@ -37,17 +34,14 @@ class Run:
         task: what the network answers.
         spec: its preprocessing, at the size it was trained on.
         document: the whole `model.json`.
+        keras_bytes: the whole `model.keras`, whose digest `model.json` names.
     """
 
     folder: Path
     task: Task
     spec: PreprocessSpec
     document: dict[str, Any]
-
-    @property
-    def model_path(self) -> Path:
-        """The saved network."""
-        return self.folder / MODEL_FILE
+    keras_bytes: bytes
 
     @property
     def model_sha256(self) -> str:
@@ -63,39 +57,14 @@ class Run:
             InvalidBundle: `model.json` is broken or of another schema.
             DigestMismatch: `model.keras` is not the file that was saved.
         """
-        source = folder / DOCUMENT_FILE
-        if not source.is_file() or not (folder / MODEL_FILE).is_file():
-            raise BundleNotFound(
-                f"{folder}: no finished training",
-                expected=f"{MODEL_FILE} and {DOCUMENT_FILE}",
-                fix="name the folder given to `ctedge train ... -o`, or finish it with --resume",
-            )
-        try:
-            document = json.loads(source.read_text(encoding="utf-8"))
-            version = document["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise InvalidBundle(
-                    f"{source}: unknown schema",
-                    found=version,
-                    expected=SCHEMA_VERSION,
-                    fix="update ctedge, or train again with this version",
-                )
-            task = TASKS[document["task"]]
-            spec = PreprocessSpec.from_json(document["spec"])
-            expected = document["model_sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidBundle(
-                f"{source}: broken", found=f"{type(error).__name__}: {error}", fix="train again"
-            ) from error
-        found = sha256_of(folder / MODEL_FILE)
-        if found != expected:
-            raise DigestMismatch(
-                f"{folder / MODEL_FILE}: not the network that was trained",
-                found=found,
-                expected=expected,
-                fix="copy the run folder again, or train again",
-            )
-        return cls(folder=folder, task=task, spec=spec, document=document)
+        found = read_run(folder)
+        return cls(
+            folder=folder,
+            task=TASKS[found.task],
+            spec=found.spec,
+            document=dict(found.document),
+            keras_bytes=found.keras_bytes,
+        )
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

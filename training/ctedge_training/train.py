@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ctedge.errors import OutputError
 from ctedge.extras import require
 from ctedge.phantom.dataset import LABEL_FILE
-from ctedge_training import run, store
+from ctedge.run_folder import DOCUMENT_FILE
+from ctedge_training import store
 from ctedge_training.backend import make_deterministic, require_keras
 from ctedge_training.job import Job
 from ctedge_training.labels import check_trainable, read_labels
@@ -71,7 +72,7 @@ def train(  # noqa: PLR0913
     folder, data = Path(out), Path(data)
     settings = Settings() if settings is None else settings
     reporter = Reporter.silent() if reporter is None else reporter
-    if resume and (folder / run.DOCUMENT_FILE).is_file():
+    if resume and (folder / DOCUMENT_FILE).is_file():
         reporter.say(f"{folder}: this training is finished already")
         return Run.open(folder)
     _check_folder(folder, resume=resume)

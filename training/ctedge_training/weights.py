@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.run_folder import MODEL_FILE
 from ctedge_training.tasks import Task
 
 if TYPE_CHECKING:
@@ -43,7 +46,10 @@ def load_network(run: Run) -> keras.Model:
     from ctedge_training.networks import build_network
 
     network = build_network(run.task, run.spec.shape)
-    network.load_weights(run.model_path)
+    with tempfile.TemporaryDirectory(prefix="ctedge-") as private:
+        path = Path(private) / MODEL_FILE
+        path.write_bytes(run.keras_bytes)
+        network.load_weights(path)
     return network
 
 

@@ -1,31 +1,31 @@
-"""A training's result, read with suspicion: `model.json` first, then the digest, then Keras."""
+"""What training hands to export: a folder with `model.keras` and the `model.json` about it.
+
+It is read with suspicion: `model.json` first, then the digest of `model.keras`, and only then may
+Keras see the bytes that were checked.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
 from ctedge.spec import PreprocessSpec
 
-if TYPE_CHECKING:
-    import keras
-
-RUN_SCHEMA_VERSION = 1
-_KERAS_NAME = "model.keras"
-_JSON_NAME = "model.json"
+SCHEMA_VERSION = 1
+MODEL_FILE = "model.keras"
+DOCUMENT_FILE = "model.json"
 _TASKS = ("classifier", "severity")
 _OBJECTS = ("data", "training", "metrics", "versions")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
-    """A RUN folder whose `model.keras` has the digest that its `model.json` names.
+class RunFolder:
+    """A run folder whose `model.keras` has the digest that its `model.json` names.
 
     Attributes:
         folder: where it was read from.
@@ -44,22 +44,23 @@ class Run:
     keras_bytes: bytes
 
 
-def read_run(folder: Path) -> Run:
-    """Read and check a RUN folder; Keras is not touched yet.
+def read_run(folder: Path) -> RunFolder:
+    """Read and check a run folder; Keras is not touched yet.
 
     Raises:
-        BundleNotFound: no such folder.
+        BundleNotFound: no such folder, or a training that is not finished.
         InvalidBundle: `model.json` or `model.keras` is missing or broken.
         DigestMismatch: `model.keras` is not the file that `model.json` was written for.
     """
-    if not folder.is_dir():
+    if not (folder / DOCUMENT_FILE).is_file():
         raise BundleNotFound(
-            f"there is no run folder {folder}",
-            fix="name the folder that `ctedge train` wrote (it holds model.keras and model.json)",
+            f"there is no finished training in {folder}",
+            expected=f"a folder with {MODEL_FILE} and {DOCUMENT_FILE}",
+            fix="name the folder given to `ctedge train ... -o`, or finish it with --resume",
         )
     document = _document(folder)
-    if document.get("schema_version") != RUN_SCHEMA_VERSION:
-        _refuse(folder, "schema_version", document.get("schema_version"), RUN_SCHEMA_VERSION)
+    if document.get("schema_version") != SCHEMA_VERSION:
+        _refuse(folder, "schema_version", document.get("schema_version"), SCHEMA_VERSION)
     if document.get("task") not in _TASKS:
         _refuse(folder, "task", document.get("task"), " or ".join(_TASKS))
     labels = document.get("labels")
@@ -73,7 +74,7 @@ def read_run(folder: Path) -> Run:
     spec = PreprocessSpec.from_json(document.get("spec", {}))
     if document.get("input_shape") != [*spec.shape, 1]:
         _refuse(folder, "input_shape", document.get("input_shape"), [*spec.shape, 1])
-    return Run(
+    return RunFolder(
         folder=folder,
         task=document["task"],
         labels=tuple(labels),
@@ -83,35 +84,8 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def load_keras(run: Run) -> keras.Model:
-    """The network of a run, from exactly the bytes whose digest was checked.
-
-    `safe_mode` keeps Keras from running code that a file may carry (Lambda layers).
-
-    Raises:
-        InvalidBundle: Keras cannot read it, or it takes another input than the spec gives.
-    """
-    import keras
-
-    with tempfile.TemporaryDirectory(prefix="ctedge-") as private:
-        path = Path(private) / _KERAS_NAME
-        path.write_bytes(run.keras_bytes)
-        try:
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # Keras raises whatever its zip, JSON and HDF5 readers raise
-            raise InvalidBundle(
-                f"Keras cannot read {_KERAS_NAME} of {run.folder}",
-                found=f"{type(error).__name__}: {str(error)[:300]}",
-                fix="train again, or use the Keras version that wrote it",
-            ) from error
-    shape = getattr(model, "input_shape", None)
-    if shape != (None, *run.spec.shape, 1):
-        _refuse(run.folder, "the network's input", shape, (None, *run.spec.shape, 1))
-    return model
-
-
 def _document(folder: Path) -> dict[str, Any]:
-    path = folder / _JSON_NAME
+    path = folder / DOCUMENT_FILE
     try:
         document = json.loads(path.read_bytes(), parse_constant=_no_constant)
         # What cannot be written again (a lone surrogate) is refused now, not after the conversion.
@@ -132,7 +106,7 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def _keras_bytes(folder: Path, expected: object) -> bytes:
-    path = folder / _KERAS_NAME
+    path = folder / MODEL_FILE
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -142,7 +116,7 @@ def _keras_bytes(folder: Path, expected: object) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
         raise DigestMismatch(
-            f"{path} is not the model that its {_JSON_NAME} describes",
+            f"{path} is not the model that its {DOCUMENT_FILE} describes",
             found=f"sha256 {found}",
             expected=f"sha256 {expected}",
             fix="copy the run folder again, or train again; do not edit files inside it",
@@ -152,8 +126,8 @@ def _keras_bytes(folder: Path, expected: object) -> bytes:
 
 def _refuse(folder: Path, key: str, found: object, expected: object) -> NoReturn:
     raise InvalidBundle(
-        f"{_JSON_NAME} of {folder} is wrong in {key!r}",
+        f"{DOCUMENT_FILE} of {folder} is wrong in {key!r}",
         found=repr(found)[:200],
         expected=expected,
-        fix="export a run folder written by this version of `ctedge train`",
+        fix="use a run folder written by this version of `ctedge train`",
     )
