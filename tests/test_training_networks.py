@@ -120,7 +120,8 @@ def test_turned_kernels_give_the_same_answer_on_a_turned_volume(
     volume = rng.random((2, 48, 50, 46, 1), dtype=np.float32)
     expected = weights.load_network(source)(volume, training=False)
     found = network(np.transpose(volume, (0, 3, 1, 2, 4)), training=False)
-    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=1e-5)
+    to_numpy = keras.ops.convert_to_numpy
+    np.testing.assert_allclose(to_numpy(found), to_numpy(expected), atol=1e-5)
 
 
 def test_a_flipped_axis_flips_the_kernel() -> None:
@@ -152,12 +153,14 @@ def test_folding_the_unit_multiplies_the_answer_by_it(
     network = build_network(SEVERITY, (46, 46, 46))
     weights.start_from(network, SEVERITY, "SPL", source)
     volume = rng.random((1, 46, 46, 46, 1), dtype=np.float32)
-    in_training = np.asarray(network(volume, training=False))
+    in_training = keras.ops.convert_to_numpy(network(volume, training=False))
     weights.fold_unit(network, SEVERITY)
-    saved = np.asarray(network(volume, training=False))
+    saved = keras.ops.convert_to_numpy(network(volume, training=False))
     np.testing.assert_allclose(saved, 100.0 * in_training, rtol=1e-5)
     np.testing.assert_allclose(
-        saved, np.asarray(weights.load_network(source)(volume, training=False)), rtol=1e-5
+        saved,
+        keras.ops.convert_to_numpy(weights.load_network(source)(volume, training=False)),
+        rtol=1e-5,
     )
 
 
@@ -166,7 +169,7 @@ def test_recalibration_is_the_plain_mean_over_the_batches(rng: np.random.Generat
     volumes = [rng.random((2, 46, 46, 46, 1), dtype=np.float32) for _ in range(3)]
     weights.recalibrate(network, volumes)
     pooled = keras.Model(network.inputs[0], network.get_layer("pool_1").output)
-    each = [np.asarray(pooled(volume, training=False)) for volume in volumes]
+    each = [keras.ops.convert_to_numpy(pooled(volume, training=False)) for volume in volumes]
     norm = network.get_layer("norm_1")
     np.testing.assert_allclose(
         np.asarray(norm.moving_mean), np.mean([e.mean((0, 1, 2, 3)) for e in each], 0), rtol=1e-4

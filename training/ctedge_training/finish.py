@@ -15,6 +15,8 @@ from ctedge_training.networks import build_network
 from ctedge_training.run import Run
 
 if TYPE_CHECKING:
+    import keras
+
     from ctedge_training.checkpoint import Progress
 
 #: File names of phantoms start with this. A network is recorded as synthetic when it, and the run
@@ -34,6 +36,7 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
     """
     network = build_network(job.task, job.spec.shape)
     network.set_weights(progress.best_weights)
+    _settle_statistics(network, job)
     weights.fold_unit(network, job.task)
     path = job.folder / MODEL_FILE
     with atomic_file(path) as temporary:
@@ -73,6 +76,22 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
     job.reporter.say(evaluate.as_text(document["metrics"]))
     job.reporter.say(f"{path} written")
     return trained
+
+
+def _settle_statistics(network: keras.Model, job: Job) -> None:
+    """Take the BatchNorm statistics over all training scans, unless validation likes them less."""
+    from ctedge_training import fit
+
+    def loss() -> float:
+        said = fit.predict(network, job.validation, job.settings.batch_size)
+        return fit.loss_of(job.task, job.validation.targets, said)
+
+    before, kept = loss(), network.get_weights()
+    weights.recalibrate(network, fit.at_rest(job.training, job.settings))
+    after = loss()
+    job.reporter.say(f"statistics over all training scans: val_loss {before:.4f} -> {after:.4f}")
+    if not after <= before:
+        network.set_weights(kept)
 
 
 def _describe_training(job: Job, progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""The tables of figures in README.md, made from the result files; a test holds README to them.
+
+python benchmarks/figures.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def speed_rows() -> Iterator[str]:
+    """One line of Markdown per figure of `cpu.json`."""
+    document = json.loads((RESULTS / "cpu.json").read_text())
+    runs = {entry["name"]: entry for entry in document["benchmarks"]}
+
+    def median(name: str) -> float:
+        return float(runs[name]["stats"]["median"])
+
+    def extra(name: str) -> dict[str, Any]:
+        facts: dict[str, Any] = runs[name]["extra_info"]
+        return facts
+
+    machine = document["machine_info"]
+    preprocess = extra("test_preprocess_keras_example")
+    bare = extra("test_import_in_a_bare_environment")
+    rich = extra("test_import_beside_scipy_tensorflow_and_pydicom")
+    place = f"{machine['cpu']}, {machine['cpus_usable']} cores, Python {machine['python']}"
+    yield f"| {place} | median |"
+    yield "| --- | --- |"
+    yield (
+        "| preprocess 512 x 512 x 300 int16 to 128 x 128 x 64"
+        f" | {median('test_preprocess_keras_example') * 1e3:.1f} ms,"
+        f" {preprocess['times_faster']} times faster than the published scipy pipeline"
+        f" ({preprocess['published_pipeline_s']:.1f} s),"
+        f" {preprocess['added_memory_mib']:.0f} MiB added |"
+    )
+    yield (
+        "| `ctedge predict` of a 512 x 512 x 41 .nii.gz, process start to answer"
+        f" | {median('test_predict_from_start_to_answer'):.2f} s |"
+    )
+    yield (
+        "| the same job as a plain Keras script"
+        f" | {median('test_the_same_job_as_a_plain_keras_script'):.2f} s |"
+    )
+    yield f"| `ctedge --help` | {median('test_help[--help]') * 1e3:.0f} ms |"
+    yield (
+        "| importing every public name, beyond a bare interpreter"
+        f" | {bare['beyond_a_bare_interpreter_ms']:.0f} ms alone,"
+        f" {rich['beyond_a_bare_interpreter_ms']:.0f} ms beside scipy, TensorFlow and pydicom |"
+    )
+    render = median("test_render[(512, 512, 40)]")
+    yield f"| render a synthetic patient, 512 x 512 x 40, one core | {render:.2f} s |"
+    yield f"| SDK with its CPU runtime on disk | {bare['install_mb']:.0f} MB |"
+
+
+def model_rows() -> Iterator[str]:
+    """One line of Markdown per figure of `demo-models.json`."""
+    runs = json.loads((RESULTS / "demo-models.json").read_text())["runs"]
+    classifier, severity = runs["classifier"]["metrics"], runs["severity"]["metrics"]
+    yield "| model | figure |"
+    yield "| --- | --- |"
+    yield f"| `pneumonia`, {classifier['count']} patients | AUC {_interval(classifier['auc'], 3)} |"
+    yield (
+        f"| `severity`, {severity['count']} patients"
+        f" | mean absolute error {_interval(severity['mae'], 1)} points,"
+        f" exact class {_interval(severity['exact_class'], 2)},"
+        f" within one class {_interval(severity['within_one_class'], 2)} |"
+    )
+
+
+def _interval(metric: dict[str, Any], digits: int) -> str:
+    low, high = metric["ci95"]
+    return f"{metric['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+if __name__ == "__main__":
+    print("\n".join([*speed_rows(), "", *model_rows()]))

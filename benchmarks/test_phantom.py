@@ -1,0 +1,27 @@
+"""A full-size synthetic patient, on one core."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ctedge.phantom import draw_patient, render
+
+FULL_SIZE_S = 2.0
+
+
+@pytest.fixture
+def one_core():
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    yield
+    os.sched_setaffinity(0, usable)
+
+
+@pytest.mark.usefixtures("one_core")
+@pytest.mark.parametrize("shape", [(512, 512, 40), (128, 128, 64)], ids=str)
+def test_render(benchmark, shape):
+    patient = draw_patient(3, lesion_share=0.2)
+    benchmark.pedantic(lambda: render(patient, shape=shape), rounds=5, warmup_rounds=1)
+    assert benchmark.stats.stats.median <= FULL_SIZE_S
