@@ -1,0 +1,70 @@
+"""README's commands and code are run, so that they cannot drift."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import nibabel as nib
+import pytest
+
+from conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+FENCES = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL = [line for kind, text in FENCES if kind == "sh" for line in text.splitlines()]
+
+
+def test_it_opens_with_one_line_each_for_the_demo_and_the_tests():
+    assert SHELL[0].endswith(".venv/bin/ctedge demo")
+    assert SHELL[1].endswith(".venv/bin/python -m pytest")
+
+
+def test_ci_runs_the_test_command_and_nothing_else():
+    script = (REPOSITORY / ".ci" / "run").read_text()
+    lines = [line for line in script.splitlines() if line and not line.startswith("#")]
+    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', SHELL[1]]
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys, chest, las_affine):
+    nib.save(nib.Nifti1Image(chest, las_affine), tmp_path / "scan.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    (code,) = [text for kind, text in FENCES if kind == "python"]
+    assert len(code.strip().splitlines()) <= 10
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own README
+    assert "onnxruntime-cpu-fp32" in capsys.readouterr().out
+
+
+COMMANDS = [line.partition("#")[0].strip() for line in SHELL if line.startswith("ctedge ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_exists(command):
+    import typer
+
+    from ctedge.cli import app
+
+    words = shlex.split(command)[1:]
+    here = typer.main.get_command(app)
+    context = here.make_context("ctedge", ["doctor"], resilient_parsing=True)
+    while hasattr(here, "get_command"):
+        name = words.pop(0)
+        found = here.get_command(context, name)
+        assert found is not None, name
+        here = found
+    options = {option for parameter in here.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("-")} <= options
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (REPOSITORY / target).exists(), target
+
+
+def test_its_figures_are_those_of_the_result_files(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    import figures
+
+    for row in (*figures.speed_rows(), *figures.model_rows()):
+        assert row in README, row
+    assert "@@" not in README
