@@ -22,8 +22,8 @@ PACKAGES = (
     ("python-gdcm", "compressed DICOM", "dicom"),
     ("onnxruntime", "inference on the CPU", "cpu"),
     ("onnxruntime-gpu", "inference on an NVIDIA GPU", "gpu"),
-    ("openvino", "inference on Intel", "openvino"),
-    ("tensorrt", "TensorRT engines", "tensorrt"),
+    ("openvino", "a runtime to come", "openvino"),
+    ("tensorrt", "a runtime to come", "tensorrt"),
     ("tf2onnx", "export to ONNX", "export"),
     ("onnx", "export to ONNX", "export"),
     ("keras", "training", "training"),
@@ -65,6 +65,7 @@ def _python() -> Finding:
 def _packages() -> list[Finding]:
     from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS, installed_distributions
 
+    found = installed_distributions()
     findings = []
     for name, purpose, extra in PACKAGES:
         version = version_of(name)
@@ -76,10 +77,9 @@ def _packages() -> list[Finding]:
                     subject=name,
                     state="missing",
                     detail=f"not installed, for {purpose}",
-                    fix=install_line(extra) if extra else "pip install ctedge",
+                    fix=_line_that_adds(name, extra, found),
                 )
             )
-    found = installed_distributions()
     if len(found) != 1:
         both = "two distributions overwrite each other's files" if found else "none is installed"
         findings.append(
@@ -92,6 +92,16 @@ def _packages() -> list[Finding]:
             )
         )
     return findings
+
+
+def _line_that_adds(name: str, extra: str | None, runtimes: dict[str, str]) -> str:
+    """The command for a missing package; one ONNX Runtime has to make room for the other."""
+    from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS
+
+    if extra is None:
+        return "pip install ctedge"
+    in_the_way = runtimes if name in DISTRIBUTIONS else {}
+    return "".join(f"pip uninstall -y {other}; " for other in in_the_way) + install_line(extra)
 
 
 def _driver() -> Finding:

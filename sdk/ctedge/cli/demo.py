@@ -23,7 +23,7 @@ def demo(
     from rich.console import Console
 
     from ctedge.bundle_files import shipped_bundles
-    from ctedge.cli.output import print_result
+    from ctedge.cli.output import print_origin, print_result
     from ctedge.doors import load_door
     from ctedge.files import write_atomic
     from ctedge.montage import montage_png
@@ -36,7 +36,9 @@ def demo(
         scan = output / f"synthetic_{seed}.nii.gz"
         write_nifti(phantom, scan)
         montage = output / f"synthetic_{seed}_montage.png"
-        montage_png(phantom.voxels, montage, caption=f"SYNTHETIC {seed}")
+        montage_png(
+            phantom.voxels, montage, caption=f"SYNTHETIC {seed} - LESIONS {phantom.score:.0f} %"
+        )
     x, y, z = phantom.voxels.shape
     size = " x ".join(f"{mm:.2f}" for mm in phantom.spacing_mm)
     console.print(f"[bold]Synthetic patient {seed}[/bold]: {x} x {y} x {z} voxels of {size} mm")
@@ -44,13 +46,14 @@ def demo(
         f"  truth: {phantom.label}, {phantom.score:.1f} of 100 = "
         f"{severity_category(phantom.score)}, CTSI {severity_ctsi(phantom.score)}\n"
     )
-    results = []
+    results, bundles = [], []
     for name in shipped_bundles():
         with load_door(name) as door:
             door.warm_up()
             results.append(door.predict(scan).to_json())
+            bundles.append(door.bundle)
         print_result(results[-1])
-    truth = {"label": phantom.label, "score": phantom.score}
+    truth = {"seed": seed, "label": phantom.label, "score": phantom.score}
     answers = output / f"synthetic_{seed}.json"
     write_atomic(
         answers,
@@ -58,4 +61,5 @@ def demo(
     )
     for title, path in (("scan", scan), ("montage", montage), ("answers", answers)):
         console.print(f"  {title:8} {path}", soft_wrap=True, markup=False)
-    console.print("\nTrained on synthetic chests. Research software, not a medical device.")
+    console.print()
+    print_origin(bundles)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ctedge.bundle import ModelBundle
 from ctedge.errors import CTEdgeError
 
 _BAR_WIDTH = 30
@@ -35,6 +37,18 @@ def print_result(document: dict[str, Any]) -> None:
 def print_error(error: CTEdgeError) -> None:
     """An error on standard error, in the form that every command uses."""
     Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
+
+
+def print_origin(bundles: Iterable[ModelBundle]) -> None:
+    """The last line under any answer: what it may not be used for, and what the models know."""
+    synthetic = [
+        bundle.name
+        for bundle in bundles
+        if bundle.provenance.get("run", {}).get("data", {}).get("synthetic")
+    ]
+    origin = f" Trained on synthetic chests only: {', '.join(synthetic)}." if synthetic else ""
+    console = Console(highlight=False, markup=False)
+    console.print(f"Research software, not a medical device.{origin}", style="dim", soft_wrap=True)
 
 
 def _class_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:

@@ -35,12 +35,12 @@ def predict(
     from contextlib import ExitStack
 
     from ctedge.bundle_files import shipped_bundles
-    from ctedge.cli.output import print_error, print_result
+    from ctedge.cli.output import print_error, print_origin, print_result
     from ctedge.doors import load_door
     from ctedge.errors import CTEdgeError
     from ctedge.readers import read_scan
 
-    failed = False
+    failed = answered = False
     with ExitStack() as stack:
         doors = [
             stack.enter_context(load_door(name, device=device))
@@ -57,12 +57,15 @@ def predict(
                         typer.echo(json.dumps(document))
                     else:
                         print_result(document)
+                    answered = True
             except CTEdgeError as error:
                 failed = True
                 if as_json:
                     typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
                 else:
                     print_error(error)
+        if answered and not as_json:
+            print_origin(door.bundle for door in doors)
     if failed:
         raise typer.Exit(1)
 

@@ -73,6 +73,11 @@ def read_dicom_folder(folder: Path, *, series: str | None = None) -> CTScan:
         UnreadableScan: a file is damaged.
         MissingExtra: pydicom is not installed.
     """
+    if not any(_has_preamble(entry) for entry in folder.iterdir()):
+        raise ScanNotFound(
+            f"{folder}: no DICOM file in this folder",
+            fix="pass the folder that holds the slices, or a .nii.gz file",
+        )
     pydicom = require("pydicom", extra="dicom", purpose="reading a DICOM folder")
     headers, excluded = _read_headers(pydicom, folder)
     headers = _choose_series(headers, series, folder)
@@ -109,6 +114,14 @@ def _read_headers(pydicom: Any, folder: Path) -> tuple[dict[Path, Any], list[str
             fix="pass the folder that holds the slices, or a .nii.gz file",
         )
     return headers, excluded
+
+
+def _has_preamble(path: Path) -> bool:
+    """Whether a file begins as DICOM files do: 128 bytes of anything, then DICM (PS3.10)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _choose_series(headers: dict[Path, Any], series: str | None, folder: Path) -> dict[Path, Any]:
