@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel as nib
 import pytest
@@ -166,19 +167,32 @@ def test_demo(tmp_path):
     assert "not a medical device" in answer.stdout
 
 
-def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("moment", ["while workers start", "while scans are written"])
+def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, moment):
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [*CTEDGE, "train", "phantoms", out, "--count", "500", "--workers", "2"],
+    command = [*CTEDGE, "train", "phantoms", out, "--count", "500", "--workers", "2"]
+    with subprocess.Popen(
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while not list(out.glob("scans/*.nii.gz")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+        # A shell's background job hands on an ignored SIGINT, and so might whatever runs the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:
+        deadline = time.monotonic() + 60
+        group = f"/proc/{process.pid}/task/{process.pid}/children"
+        while time.monotonic() < deadline:
+            started = Path(group).read_text().split() if Path(group).exists() else ["?"] * 3
+            if moment == "while workers start" and len(started) >= 3:  # and the resource tracker
+                break
+            if list(out.glob("scans/*.nii.gz")):
+                break
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, errors
     assert b"Traceback" not in errors
     assert not list(out.rglob(".partial-*"))
