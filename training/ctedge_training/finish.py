@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctedge.files import atomic_file, sha256_of
+from ctedge.files import atomic_file
 from ctedge.run_folder import DOCUMENT_FILE, MODEL_FILE, SCHEMA_VERSION
 from ctedge_training import curves, evaluate, run, store, weights
 from ctedge_training.backend import versions
@@ -41,6 +42,7 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
     path = job.folder / MODEL_FILE
     with atomic_file(path) as temporary:
         network.save(temporary)
+    keras_bytes = path.read_bytes()
     curves.save_curves(job.folder / run.CURVES_FILE, progress.history, job.task)
     run.write_history(job.folder / run.HISTORY_FILE, progress.history)
     document: dict[str, Any] = {
@@ -49,7 +51,7 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
         "spec": job.spec.to_json(),
         "labels": list(job.task.labels),
         "input_shape": [*job.spec.shape, 1],
-        "model_sha256": sha256_of(path),
+        "model_sha256": hashlib.sha256(keras_bytes).hexdigest(),
         "data": _describe_data(job),
         "training": {
             **_describe_training(job, progress),
@@ -62,7 +64,7 @@ def finish(job: Job, progress: Progress, *, deterministic: bool) -> Run:
         task=job.task,
         spec=job.spec,
         document=document,
-        keras_bytes=path.read_bytes(),
+        keras_bytes=keras_bytes,
     )
     splits = {volume.sample.split for volume in job.volumes}
     document["metrics"] = evaluate.evaluate_volumes(
