@@ -73,10 +73,64 @@ def model_rows() -> Iterator[str]:
     )
 
 
+def system_rows() -> Iterator[str]:
+    """One line of Markdown per complete run of a published system."""
+    yield "| run | input | epochs | judged on | result | published | wall time |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for system in ("keras-example", "hrct-study", "covid-slices"):
+        document = json.loads((RESULTS / f"{system}.json").read_text())
+        for run in document["runs"]:
+            for judged in run["judged"]:
+                yield _run_row(system, document, run, judged)
+        if "over_seeds" in document:
+            seeds = document["over_seeds"]
+            means = ", ".join(
+                f"{name} {seeds[name]['mean']:.3f} ± {seeds[name]['deviation']:.3f}"
+                for name in ("accuracy", "auc", "sensitivity", "specificity")
+            )
+            published = _published("slices", document["published"])
+            name = f"{system}, {len(document['runs'])} seeds"
+            yield f"| {name} | | | test | {means} | {published} | |"
+
+
+def _run_row(
+    system: str, document: dict[str, Any], run: dict[str, Any], judged: dict[str, Any]
+) -> str:
+    training, metrics = run["training"], judged["metrics"]
+    size = " x ".join(map(str, run["grid"][: 2 if run["task"] == "slices" else 3]))
+    stop = "stopped early" if training["stopped_early"] else "all"
+    cells = [
+        f"{system}: {run['name']}",
+        size + (", reduced" if document["reduced_size"] else ""),
+        f"{training['epochs_run']} of {training['epochs']} ({stop}), best {training['best_epoch']}",
+        f"{judged['split']}, {metrics['count']}",
+        _result(metrics),
+        _published(run["task"], document["published"]),
+        f"{training['wall_seconds'] / 60:.0f} min",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _result(metrics: dict[str, Any]) -> str:
+    if "mae" in metrics:
+        same, one = metrics["exact_class"], metrics["within_one_class"]
+        return (
+            f"mean absolute error {_interval(metrics['mae'], 1)} points,"
+            f" exact class {_interval(same, 2)}, within one {_interval(one, 2)}"
+        )
+    return f"accuracy {_interval(metrics['accuracy'], 2)}, AUC {_interval(metrics['auc'], 3)}"
+
+
+def _published(task: str, figures: dict[str, str]) -> str:
+    keys = ("exact_class", "within_one_class") if task == "severity" else ("accuracy", "auc")
+    return "; ".join(f"{key.replace('_', ' ')} {figures[key]}" for key in keys if key in figures)
+
+
 def _interval(metric: dict[str, Any], digits: int) -> str:
     low, high = metric["ci95"]
     return f"{metric['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 if __name__ == "__main__":
-    print("\n".join([*speed_rows(), "", *model_rows()]))
+    print("\n".join([*speed_rows(), "", *model_rows(), ""]))
+    print("\n".join(system_rows()))

@@ -17,7 +17,7 @@ from sklearn.model_selection import cross_val_predict
 
 from ctedge.files import write_atomic
 from ctedge.phantom import draw_patient, render
-from ctedge_training.metrics import metrics_of
+from ctedge_training.judging.metrics import metrics_of
 from ctedge_training.tasks import CLASSIFIER
 
 GRID = (128, 128, 64)

@@ -65,7 +65,7 @@ def test_predict_from_start_to_answer(benchmark, mosmed_size_scan):
 def test_the_same_job_as_a_plain_keras_script(benchmark, mosmed_size_scan, tmp_path):
     import keras
 
-    from ctedge_training.networks import build_network
+    from ctedge_training.learning.networks import build_network
     from ctedge_training.tasks import CLASSIFIER
 
     model = tmp_path / "model.keras"

@@ -1,4 +1,7 @@
-"""Small bundles to load and to spoil: the mean of an 8 x 8 x 8 volume, times 2, minus 1."""
+"""Small bundles to load and to spoil: the mean of an input, times 2, minus 1.
+
+Inputs are 8 x 8 x 8 volumes, or slices of 24 x 20 pixels in three channels.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,29 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ctedge.bundle import ModelBundle
-from ctedge.golden import pack_volume
-from ctedge.manifest import TASK_OUTPUTS, manifest_bytes
-from ctedge.spec import PreprocessSpec
+from ctedge.golden import pack_levels
+from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS, manifest_bytes
+from ctedge.spec import PreprocessSpec, SliceSpec, Spec
 from ctedge_export.writer import write_bundle
 
 SPEC = PreprocessSpec(name="tiny", shape=(8, 8, 8), axes="PLS")
+SLICE_SPEC = SliceSpec(name="tiny-slice", shape=(24, 20))
+
+
+def spec_of(task: str) -> Spec:
+    return SLICE_SPEC if task == "slices" else SPEC
+
+
+def tensor_shape(task: str) -> list[int]:
+    spec = spec_of(task)
+    return [spec.input_shape[-1], *spec.shape]
 
 
 def tiny_model(task: str = "classifier") -> onnx.ModelProto:
     first = TASK_OUTPUTS[task][0]
+    channels, *_ = shape = tensor_shape(task)
     nodes = [
-        helper.make_node("GlobalAveragePool", ["volume"], ["average"], "average"),
+        helper.make_node("GlobalAveragePool", [TASK_INPUTS[task]], ["average"], "average"),
         helper.make_node("Flatten", ["average"], ["flatten"], "flatten", axis=1),
         helper.make_node("Gemm", ["flatten", "weight", "bias"], [first], "dense1"),
     ]
@@ -34,13 +48,13 @@ def tiny_model(task: str = "classifier") -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("volume", TensorProto.FLOAT, ["batch", 1, *SPEC.shape])],
+        [helper.make_tensor_value_info(TASK_INPUTS[task], TensorProto.FLOAT, ["batch", *shape])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1])
             for name in TASK_OUTPUTS[task]
         ],
         [
-            numpy_helper.from_array(np.full((1, 1), 2, np.float32), "weight"),
+            numpy_helper.from_array(np.full((channels, 1), 2 / channels, np.float32), "weight"),
             numpy_helper.from_array(np.full(1, -1, np.float32), "bias"),
         ],
     )
@@ -51,17 +65,19 @@ def write_tiny(
     path: Path, *, task: str = "classifier", model: bytes | None = None, **changes: Any
 ) -> ModelBundle:
     """Write a tiny bundle; `changes` replace keys of its manifest."""
-    levels = np.random.default_rng(3).integers(0, 256, SPEC.shape, dtype=np.uint8)
+    spec = spec_of(task)
+    levels = np.random.default_rng(3).integers(0, 256, spec.shape, dtype=np.uint8)
     raw = 2 * float(levels.mean()) / 255 - 1
     answers = {"logit": raw, "probability": 1 / (1 + math.exp(-raw)), "score": raw}
     description = {
         "task": task,
         "labels": ["normal", "abnormal"],
-        "spec": SPEC.to_json(),
+        "threshold": None if task == "severity" else 0.5,
+        "spec": spec.to_json(),
         "model": {
             "member": "model.onnx",
             "opset": 17,
-            "input": {"name": "volume", "shape": [1, *SPEC.shape]},
+            "input": {"name": TASK_INPUTS[task], "shape": tensor_shape(task)},
             "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[task]],
         },
         "golden": [
@@ -78,7 +94,7 @@ def write_tiny(
     members = {
         "model.onnx": tiny_model(task).SerializeToString() if model is None else model,
         "MODEL_CARD.md": b"# tiny\n",
-        "golden/noise.npy.gz": pack_volume(levels),
+        "golden/noise.npy.gz": pack_levels(levels),
     }
     return write_bundle(path, description={**description, **changes}, members=members)
 

@@ -1,7 +1,8 @@
-"""RUN folders to export: the published network with random weights and random statistics."""
+"""RUN folders to export: the published networks with random weights and random statistics."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -9,12 +10,32 @@ from typing import Any
 
 import numpy as np
 
-from ctedge.spec import PreprocessSpec
+from ctedge.bundle import ModelBundle
+from ctedge.spec import PreprocessSpec, SliceSpec, Spec
+from ctedge_export.layers import KerasProbe
+from ctedge_export.onnx_bundle import export_onnx
+from ctedge_export.quiet import import_tensorflow
 
 #: The smallest grid that four convolutions and poolings leave something of.
 SMALL = PreprocessSpec(name="small", shape=(46, 48, 50), axes="PLS")
 
-LABELS = {"classifier": ["normal", "abnormal"], "severity": ["Low", "Mild", "Severe"]}
+#: A slice that DenseNet121 leaves four pixels of, with a channel each its own.
+SMALL_SLICE = SliceSpec(
+    name="small-slice", shape=(64, 64), mean=(0.4, 0.5, 0.6), deviation=(0.2, 0.25, 0.3)
+)
+
+LABELS = {
+    "classifier": ["normal", "abnormal"],
+    "severity": ["Low", "Mild", "Severe"],
+    "slices": ["normal", "abnormal"],
+}
+
+
+#: Nodes of the ONNX graph, in order, up to the logit or score.
+NODES = [
+    *(f"{kind}{n}" for n in range(1, 5) for kind in ("conv", "relu", "pool")),
+    *("average", "flatten", "dense1", "relu5", "dense2"),
+]
 
 
 def build(shape: tuple[int, int, int], task: str = "classifier", *, seed: int = 4) -> Any:
@@ -54,18 +75,55 @@ def build(shape: tuple[int, int, int], task: str = "classifier", *, seed: int = 
     return model
 
 
+def build_slices(shape: tuple[int, int], *, seed: int = 4) -> Any:
+    """DenseNet121 whose BatchNorms have the statistics of noise, and scale and shift by chance."""
+    import keras
+    from keras import layers
+
+    trunk = keras.applications.DenseNet121(
+        include_top=False, weights=None, input_shape=(*shape, 3), pooling=None
+    )
+    tensor = layers.GlobalAveragePooling2D(name="average")(trunk.output)
+    tensor = layers.Dense(1, activation="sigmoid", name="output")(tensor)
+    model = keras.Model(trunk.input, tensor)
+    rng = np.random.default_rng(seed)
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if layer in norms:
+            n, layer.momentum = len(weights[0]), 0.0
+            layer.set_weights([rng.normal(1, 0.2, n), rng.normal(0, 0.2, n), *weights[2:]])
+        elif weights:
+            fan_in = int(np.prod(weights[0].shape[:-1]))
+            spread = np.sqrt((0.002 if layer.name == "output" else 2) / fan_in)
+            layer.set_weights(
+                [rng.normal(0, spread, weights[0].shape)]
+                + [rng.normal(0, 0.1, bias.shape) for bias in weights[1:]]
+            )
+    model(rng.normal(0, 1, (8, *shape, 3)).astype(np.float32), training=True)
+    return model
+
+
+def logit_of(trained: Any, batch: np.ndarray) -> float:
+    """Keras' logit of a batch of one, as ONNX takes it, from before the sigmoid."""
+    last = trained.layers[-1]
+    (features,) = KerasProbe(trained, [last.input]).run(batch)
+    return float((features @ np.asarray(last.kernel) + np.asarray(last.bias)).item())
+
+
 def write_run(
-    folder: Path, model: Any, spec: PreprocessSpec, task: str = "classifier", **changes: Any
+    folder: Path, model: Any, spec: Spec, task: str = "classifier", **changes: Any
 ) -> Path:
     """Write `model.keras` and `model.json`; `changes` replace keys of the latter."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "task": task,
         "spec": spec.to_json(),
         "labels": LABELS[task],
-        "input_shape": [*spec.shape, 1],
+        "threshold": None if task == "severity" else 0.375,
+        "input_shape": [*spec.input_shape],
         "model_sha256": hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest(),
         "data": {"digest": "0" * 64, "count": 9, "splits": {"test": 3}, "synthetic": True},
         "training": {"epochs": 2},
@@ -74,6 +132,41 @@ def write_run(
     }
     write_document(folder, {**document, **changes})
     return folder
+
+
+# Built once in a session, whichever test file asks first; `base` is pytest's own folder.
+
+
+@functools.cache
+def small_network() -> Any:
+    import_tensorflow()
+    return build(SMALL.shape)
+
+
+@functools.cache
+def small_run(base: Path) -> Path:
+    return write_run(base / "small-run", small_network(), SMALL)
+
+
+@functools.cache
+def small_bundle(base: Path) -> ModelBundle:
+    return export_onnx(small_run(base), base / "small.ctedge")
+
+
+@functools.cache
+def slice_network() -> Any:
+    import_tensorflow()
+    return build_slices(SMALL_SLICE.shape)
+
+
+@functools.cache
+def slice_run(base: Path) -> Path:
+    return write_run(base / "slice-run", slice_network(), SMALL_SLICE, "slices")
+
+
+@functools.cache
+def slice_bundle(base: Path) -> ModelBundle:
+    return export_onnx(slice_run(base), base / "slices.ctedge")
 
 
 def read_document(folder: Path) -> dict[str, Any]:

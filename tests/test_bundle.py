@@ -17,7 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle_factory import SPEC, read_document, replace_member, seal, tiny_model, write_tiny
+from bundle_factory import (
+    SLICE_SPEC,
+    SPEC,
+    read_document,
+    replace_member,
+    seal,
+    tiny_model,
+    write_tiny,
+)
 from ctedge import bundle as bundle_module
 from ctedge.bundle import ModelBundle
 from ctedge.errors import (
@@ -47,7 +55,8 @@ def test_what_a_bundle_shows(folder: Path) -> None:
         "classifier",
         ("normal", "abnormal"),
     )
-    assert bundle.spec == SPEC
+    assert bundle.spec == bundle.volume_spec == SPEC
+    assert bundle.threshold == 0.5
     assert bundle.digest == hashlib.sha256(raw).hexdigest()
     assert (folder / "manifest.sha256").read_bytes() == bundle.digest.encode() + b"\n"
     assert (bundle.input_name, bundle.input_shape) == ("volume", (1, 8, 8, 8))
@@ -79,12 +88,27 @@ def test_the_task_is_checked(folder: Path) -> None:
     assert ModelBundle.load(folder, task="classifier").task == "classifier"
     with pytest.raises(WrongTask, match="severity"):
         ModelBundle.load(folder, task="severity")
+    with pytest.raises(WrongTask, match="slices"):
+        _ = ModelBundle.load(folder).slice_spec
 
 
 def test_severity_has_one_output(tmp_path: Path) -> None:
     bundle = write_tiny(tmp_path / "s.ctedge", task="severity", labels=["Low", "High", "Worst"])
     assert bundle.output_names == ("score",)
     assert bundle.labels == ("Low", "High", "Worst")
+    with pytest.raises(WrongTask, match="classifier or slices"):
+        _ = bundle.threshold
+
+
+def test_slices_have_a_spec_of_their_own(tmp_path: Path) -> None:
+    bundle = write_tiny(tmp_path / "s.ctedge", task="slices", threshold=0.25)
+    assert bundle.spec == bundle.slice_spec == SLICE_SPEC
+    assert bundle.threshold == 0.25
+    assert (bundle.input_name, bundle.input_shape) == ("image", (3, 24, 20))
+    with pytest.raises(WrongTask, match="classifier or severity"):
+        _ = bundle.volume_spec
+    (case,) = bundle.golden()
+    assert case.input.shape == SLICE_SPEC.shape
 
 
 def test_a_bare_name_is_a_shipped_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle_factory import read_document, seal, write_tiny
+from bundle_factory import SPEC, read_document, seal, write_tiny
 from ctedge.bundle import ModelBundle
 from ctedge.errors import InvalidBundle
 from ctedge.manifest import manifest_bytes, parse_manifest
@@ -39,8 +39,9 @@ GOOD = {"sha256": "0" * 64, "bytes": 1}
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        ("schema_version", 2, "schema version"),
-        ("schema_version", "1", "schema version"),
+        ("schema_version", 1, "schema version"),
+        ("schema_version", 3, "schema version"),
+        ("schema_version", "2", "schema version"),
         ("schema_version", True, "schema version"),
         ("schema_version", None, "schema version"),
         ("more", 1, "more"),
@@ -56,6 +57,13 @@ GOOD = {"sha256": "0" * 64, "bytes": 1}
         ("labels", ["a", "b\x1b[31m"], "labels[1]"),
         ("labels", "ab", "'labels'"),
         ("labels", ["a"] * 1000, "'labels'"),
+        ("threshold", None, "'threshold'"),
+        ("threshold", 0.0, "'threshold'"),
+        ("threshold", 1.0, "'threshold'"),
+        ("threshold", 1, "'threshold'"),
+        ("threshold", -0.5, "'threshold'"),
+        ("threshold", "0.5", "'threshold'"),
+        ("threshold", True, "'threshold'"),
         ("spec", {}, "spec"),
         ("spec", [], "'spec'"),
         ("spec|shape", ["8", "8", "8"], "'spec'"),
@@ -124,6 +132,40 @@ def test_a_wrong_key_is_refused_by_name(
     assert len(str(caught.value)) < 2000
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("threshold", None, "'threshold'"),
+        ("labels", ["a", "b", "c"], "'labels'"),
+        ("spec", SPEC.to_json(), "spec"),
+        ("spec|shape", [24, 20, 1], "spec"),
+        ("spec|shape", [24, 10**9], "spec"),
+        ("spec|deviation", [0.0, 1.0, 1.0], "deviation"),
+        ("spec|deviation", [1.0, 1.0, 1.0, 1.0], "spec"),
+        ("spec|mean", [0.0, 0.0], "spec"),
+        ("spec|mean", [0.0, 0.0, 11.0], "mean"),
+        ("model|input|name", "volume", "model.input.name"),
+        ("model|input|shape", [24, 20, 3], "model.input.shape"),
+        ("task", "classifier", "spec"),
+    ],
+)
+def test_a_wrong_key_of_a_slice_model_is_refused(
+    tmp_path: Path, path: str, value: Any, named: str
+) -> None:
+    folder = write_tiny(tmp_path / "tiny.ctedge", task="slices").path
+    seal(folder, changed(read_document(folder), path, value))
+    with pytest.raises(InvalidBundle) as caught:
+        ModelBundle.load(folder)
+    assert named in str(caught.value)
+
+
+def test_a_score_has_no_threshold(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "tiny.ctedge", task="severity").path
+    seal(folder, changed(read_document(folder), "threshold", 0.5))
+    with pytest.raises(InvalidBundle, match="severity has no probability"):
+        ModelBundle.load(folder)
+
+
 def test_every_key_is_required(document: dict[str, Any]) -> None:
     for key in document:
         with pytest.raises(InvalidBundle, match=key.replace("_", ".")):
@@ -144,12 +186,12 @@ def test_every_key_is_required(document: dict[str, Any]) -> None:
         b"[" * 200_000,
         b'{"a":' * 100_000,
         b"9" * 100_000,
-        b'{"schema_version": 1, "schema_version": 1}',
-        b'{"schema_version": 1, "spec": {"a": 1, "a": 2}}',
+        b'{"schema_version": 2, "schema_version": 2}',
+        b'{"schema_version": 2, "spec": {"a": 1, "a": 2}}',
         b'{"schema_version": NaN}',
         b'{"schema_version": -Infinity}',
-        b'{"schema_version": 1e999}',
-        b'{"schema_version": 1, "name": "\\ud800"}',
+        b'{"schema_version": 2e999}',
+        b'{"schema_version": 2, "name": "\\ud800"}',
         b"{'schema_version': 1}",
     ],
 )

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,22 +14,7 @@ import nibabel as nib
 import pytest
 
 from bundle_factory import write_tiny
-
-CTEDGE = [sys.executable, "-m", "ctedge"]
-
-
-def run(*arguments, **options):
-    environment = os.environ | {"COLUMNS": "120", "NO_COLOR": "1"}
-    return subprocess.run(
-        [*CTEDGE, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=environment,
-        check=False,
-        timeout=120,
-        **options,
-    )
+from command_line import CTEDGE, run
 
 
 @pytest.fixture

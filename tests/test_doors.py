@@ -25,6 +25,7 @@ from ctedge import (
     NotHounsfield,
     RuntimeUnavailable,
     SeverityRegressor,
+    SliceClassifier,
     UnsupportedGeometry,
     WrongTask,
     preprocess,
@@ -57,6 +58,7 @@ def test_the_classifier_answers_with_everything_it_knows(classifier_bundle, ches
     probability = 1 / (1 + math.exp(-logit))
     assert prediction.logit == pytest.approx(logit, abs=ROUNDING)
     assert prediction.probability == pytest.approx(probability, abs=ROUNDING)
+    assert prediction.threshold == 0.5
     assert prediction.label == ("abnormal" if probability >= 0.5 else "normal")
     assert prediction.confidences == pytest.approx(
         {"normal": 1 - probability, "abnormal": probability}, abs=ROUNDING
@@ -80,6 +82,24 @@ def test_the_label_follows_the_probability(classifier_bundle, level):
         prediction = classifier.predict(voxels)
     assert (prediction.label == "abnormal") == (prediction.probability >= 0.5)
     assert prediction.confidences[prediction.label] >= 0.5
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.9])
+def test_the_label_follows_the_bundles_threshold(tmp_path, chest, threshold):
+    bundle = write_tiny(tmp_path / "tiny.ctedge", threshold=threshold)
+    with Classifier.load(bundle.path) as classifier:
+        prediction = classifier.predict(chest)
+    assert 0.3 < prediction.probability < 0.9
+    assert prediction.threshold == threshold
+    assert prediction.label == ("abnormal" if threshold == 0.3 else "normal")
+
+
+def test_the_threshold_itself_is_abnormal(tmp_path, chest):
+    with Classifier.load(write_tiny(tmp_path / "one.ctedge").path) as classifier:
+        probability = classifier.predict(chest).probability
+    bundle = write_tiny(tmp_path / "two.ctedge", threshold=probability)
+    with Classifier.load(bundle.path) as classifier:
+        assert classifier.predict(chest).label == "abnormal"
 
 
 def test_severity_outside_the_scale_is_clipped_and_said(severity_bundle, chest):
@@ -126,10 +146,10 @@ def test_threads_may_share_a_classifier(classifier_bundle, rng):
     assert together == alone * 10
 
 
-def test_load_door_goes_by_the_task(classifier_bundle, severity_bundle):
-    with load_door(classifier_bundle) as classifier, load_door(severity_bundle) as regressor:
-        assert isinstance(classifier, Classifier)
-        assert isinstance(regressor, SeverityRegressor)
+@pytest.mark.parametrize("kind", [Classifier, SeverityRegressor, SliceClassifier])
+def test_load_door_goes_by_the_task(tmp_path, kind):
+    with load_door(write_tiny(tmp_path / "tiny.ctedge", task=kind.task).path) as door:
+        assert type(door) is kind
 
 
 def test_a_bundle_of_another_task_is_refused(classifier_bundle, severity_bundle):

@@ -88,7 +88,7 @@ def test_dataset_tells_the_truth_and_continues(tmp_path):
     table = write_dataset(tmp_path, **arguments, progress=lambda *done: seen.append(done))
     assert seen == [(n, 6) for n in range(1, 7)]
     rows = read_table(table)
-    assert list(rows[0]) == ["path", "label", "score", "split"]
+    assert list(rows[0]) == ["path", "label", "score", "split", "kernel"]
     assert [row["label"] for row in rows] == ["normal", "abnormal"] * 3
     assert {row["split"] for row in rows} == {"train", "validation", "test"}
     for row in rows:
@@ -101,6 +101,10 @@ def test_dataset_tells_the_truth_and_continues(tmp_path):
         np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), phantom.voxels)
         assert float(row["score"]) == pytest.approx(phantom.score, abs=1e-6)
         assert row["label"] == phantom.label
+        # A neighbour's weight below zero sharpens.
+        sharp = draw_patient(truth["seed"]).scanner.kernel[1] < 0
+        assert row["kernel"] == ("sharp" if sharp else "soft")
+    assert {row["kernel"] for row in rows} == {"sharp", "soft"}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scans/*")}
     text = table.read_text()
     lost = tmp_path / rows[2]["path"]

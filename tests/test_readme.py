@@ -11,8 +11,16 @@ import pytest
 from conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
+TRAINING = (REPOSITORY / "training" / "README.md").read_text()
+
+
+def shell_lines(text):
+    fences = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+    return [line for kind, code in fences if kind == "sh" for line in code.splitlines()]
+
+
 FENCES = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-SHELL = [line for kind, text in FENCES if kind == "sh" for line in text.splitlines()]
+SHELL = shell_lines(README)
 
 
 def test_it_opens_with_one_line_each_for_the_demo_and_the_tests():
@@ -35,7 +43,11 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys, chest, las_affin
     assert "onnxruntime-cpu-fp32" in capsys.readouterr().out
 
 
-COMMANDS = [line.partition("#")[0].strip() for line in SHELL if line.startswith("ctedge ")]
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for line in (*SHELL, *shell_lines(TRAINING))
+    if line.startswith("ctedge ")
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -56,9 +68,10 @@ def test_every_command_and_option_exists(command):
     assert {word for word in words if word.startswith("-")} <= options
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (REPOSITORY / target).exists(), target
+@pytest.mark.parametrize(("folder", "text"), [(".", README), ("training", TRAINING)])
+def test_links_lead_somewhere(folder, text):
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (REPOSITORY / folder / target).exists(), target
 
 
 def test_its_figures_are_those_of_the_result_files(monkeypatch):
@@ -67,4 +80,6 @@ def test_its_figures_are_those_of_the_result_files(monkeypatch):
 
     for row in (*figures.speed_rows(), *figures.model_rows()):
         assert row in README, row
-    assert "@@" not in README
+    for row in figures.system_rows():
+        assert row in TRAINING, row
+    assert "@@" not in README + TRAINING

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "ctedge_export": {"ctedge", "ctedge_export"},
     "ctedge_training": {"ctedge", "ctedge_training"},
 }
-SDK_THIRD_PARTY = {"numpy", "nibabel", "typer", "rich", "onnxruntime", "pydicom"}
+SDK_THIRD_PARTY = {"numpy", "nibabel", "typer", "rich", "onnxruntime", "pydicom", "PIL"}
 
 
 def imported(path) -> set[str]:
@@ -79,7 +79,12 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 def test_options_are_keyword_only():
-    for function in (ctedge.read_scan, ctedge.preprocess, ctedge.Classifier.load):
+    for function in (
+        ctedge.read_scan,
+        ctedge.preprocess,
+        ctedge.Classifier.load,
+        ctedge.SliceClassifier.load,
+    ):
         parameters = list(inspect.signature(function).parameters.values())
         kinds = {parameter.kind for parameter in parameters[1:]}
         allowed = {inspect.Parameter.KEYWORD_ONLY}
@@ -94,7 +99,17 @@ def modules_after(code: str) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(output.splitlines()[-1])}
 
 
-HEAVY = {"scipy", "tensorflow", "keras", "pydicom", "onnx", "onnxruntime", "nibabel", "typer"}
+HEAVY = {
+    "PIL",
+    "scipy",
+    "tensorflow",
+    "keras",
+    "pydicom",
+    "onnx",
+    "onnxruntime",
+    "nibabel",
+    "typer",
+}
 
 
 def test_importing_the_whole_surface_loads_numpy_and_nothing_heavier():

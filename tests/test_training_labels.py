@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ctedge.errors import DatasetError
-from ctedge_training.labels import check_trainable, read_labels
-from ctedge_training.settings import parse_sizes, spec_on_grid
+from ctedge_training.datasets.labels import check_trainable, read_labels
+from ctedge_training.learning.settings import parse_sizes, spec_on_grid
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
 
 HEADER = "path,label,score,split\n"
@@ -73,6 +73,16 @@ def test_another_label_file_still_names_paths_in_the_data_folder(folder: Path) -
         (HEADER + "a.nii,normal,3\n", "wrong number of fields"),
         (HEADER + "a.nii,normal,3,train,extra\n", "wrong number of fields"),
         (HEADER + '"a.nii,normal,3,train\n', "cannot be read"),
+        (HEADER, "no scan in the table"),
+        (HEADER + "a.nii,,3,train\n", "line 2: unknown label"),
+        (HEADER + "a.nii,normal,101,train\n", "line 2: unreadable score"),
+        (HEADER.replace("\n", ",slice\n") + "a.nii,normal,3,train,4\n", "line 2: unusable slice"),
+        (HEADER.replace("\n", ",label\n") + "a.nii,normal,3,train,normal\n", "stands twice"),
+        (
+            HEADER.replace("\n", ",patient\n")
+            + "a.nii,normal,3,train,p\nb.nii,normal,3,test, p \n",
+            "the patient 'p' stands in two splits",
+        ),
     ],
 )
 def test_an_unsound_label_file_is_refused(folder: Path, text: str, message: str) -> None:
@@ -133,7 +143,7 @@ def test_a_grid_is_three_sizes_and_renames_the_spec() -> None:
         "94x94x9999",
         "9²x94x94",
     ):
-        with pytest.raises(ValueError, match="three sizes"):
+        with pytest.raises(ValueError, match="3 sizes"):
             parse_sizes(text, least=46)
     spec = spec_on_grid(CLASSIFIER.spec, (94, 94, 46))
     assert (spec.name, spec.shape, spec.axes) == ("keras-example-94x94x46", (94, 94, 46), "PLS")

@@ -12,10 +12,10 @@ keras = pytest.importorskip("keras")
 
 from ctedge.errors import DatasetError
 from ctedge.run_folder import MODEL_FILE
-from ctedge_training import weights
-from ctedge_training.networks import PARAMETERS, build_network
+from ctedge_training.learning import weights
+from ctedge_training.learning.networks import PARAMETERS, build_network
+from ctedge_training.learning.settings import spec_on_grid
 from ctedge_training.run import Run
-from ctedge_training.settings import spec_on_grid
 from ctedge_training.tasks import CLASSIFIER, SEVERITY, Task
 
 # Layer, output shape, parameters: the table of the published example.

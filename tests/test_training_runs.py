@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,21 @@ from ctedge.files import sha256_of
 from ctedge.preprocessing import preprocess
 from ctedge.readers import read_scan
 from ctedge.spec import PreprocessSpec
-from ctedge_training import store, weights
-from ctedge_training.batches import Augmentation, VolumeBatches
 from ctedge_training.cli import app
-from ctedge_training.evaluate import evaluate
-from ctedge_training.job import Part
-from ctedge_training.labels import read_labels
+from ctedge_training.datasets import store
+from ctedge_training.datasets.labels import read_labels
+from ctedge_training.datasets.source import Source
+from ctedge_training.judging.evaluate import evaluate, judge
+from ctedge_training.learning import weights
+from ctedge_training.learning.job import Part
+from ctedge_training.learning.settings import Settings, spec_on_grid
 from ctedge_training.progress import Reporter
 from ctedge_training.run import Run
-from ctedge_training.settings import Settings, spec_on_grid
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
 from ctedge_training.train import train
 
 GRID = (46, 46, 46)
+SILENT = Reporter.silent()
 SETTINGS = Settings(epochs=2, batch_size=2, grid=GRID, seed=3)
 SPLITS = ["train"] * 5 + ["validation"] * 3 + ["test"] * 3
 
@@ -68,7 +71,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(CLASSIFIER, data, tmp_path_factory.mktemp("runs") / "run", settings=SETTINGS)
+    return train(
+        CLASSIFIER, Source(folder=data), tmp_path_factory.mktemp("runs") / "run", settings=SETTINGS
+    )
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -96,11 +101,16 @@ def test_a_run_holds_the_network_and_what_it_is(trained: Run) -> None:
     assert sorted(path.name for path in trained.folder.iterdir()) == [
         "curves.png",
         "history.csv",
+        "input.png",
         "model.json",
         "model.keras",
+        "network.png",
+        "network.txt",
+        "splits.csv",
     ]
     document = json.loads((trained.folder / "model.json").read_text())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
+    assert document["threshold"] == 0.5
     assert document["task"] == "classifier"
     assert PreprocessSpec.from_json(document["spec"]) == spec_on_grid(CLASSIFIER.spec, GRID)
     assert document["labels"] == ["normal", "abnormal"]
@@ -125,7 +135,16 @@ def test_a_run_holds_the_network_and_what_it_is(trained: Run) -> None:
     }
     assert (trained.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     rows = history(trained.folder)
-    assert list(rows[0]) == ["epoch", "seconds", "learning_rate", "loss", "val_loss", "auc"]
+    assert list(rows[0]) == [
+        "epoch",
+        "seconds",
+        "learning_rate",
+        "accuracy",
+        "loss",
+        "val_loss",
+        "val_accuracy",
+        "auc",
+    ]
     best = min(rows, key=lambda row: row["val_loss"])
     assert training["best_epoch"] == best["epoch"]
     assert training["best_val_loss"] == best["val_loss"]
@@ -145,17 +164,23 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_happened(
         pytest.skip("on torch a resumed training goes on, but with another dropout sequence")
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(CLASSIFIER, data, out, settings=SETTINGS, reporter=interrupt_at("epoch   1"))
+        train(
+            CLASSIFIER,
+            Source(folder=data),
+            out,
+            settings=SETTINGS,
+            reporter=interrupt_at("epoch   1"),
+        )
     assert sorted(path.name for path in out.iterdir()) == ["checkpoint.npz", "history.csv"]
     with pytest.raises(OutputError, match="already exists"):
-        train(CLASSIFIER, data, out, settings=SETTINGS)
-    other = Settings(**{**SETTINGS.to_json(), "seed": 4, "grid": GRID})
+        train(CLASSIFIER, Source(folder=data), out, settings=SETTINGS)
+    other = replace(SETTINGS, seed=4)
     with pytest.raises(OutputError, match="another one"):
-        train(CLASSIFIER, data, out, settings=other, resume=True)
+        train(CLASSIFIER, Source(folder=data), out, settings=other, resume=True)
     with pytest.raises(BundleNotFound, match="no finished training"):
         Run.open(out)
 
-    resumed = train(CLASSIFIER, data, out, settings=SETTINGS, resume=True)
+    resumed = train(CLASSIFIER, Source(folder=data), out, settings=SETTINGS, resume=True)
 
     assert without_seconds(history(out)) == without_seconds(history(trained.folder))
     assert resumed.document["metrics"] == trained.document["metrics"]
@@ -166,8 +191,32 @@ def test_an_interrupted_training_resumes_as_if_nothing_had_happened(
     )
     for found, expected in pairs:
         np.testing.assert_array_equal(found, expected)
-    again = train(CLASSIFIER, data, out, settings=SETTINGS, resume=True)
+    again = train(CLASSIFIER, Source(folder=data), out, settings=SETTINGS, resume=True)
     assert again.document == resumed.document
+
+
+def test_calibration_divides_the_logit_and_the_threshold_finds_the_abnormal(
+    data: Path, trained: Run, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, calibrate=True, sensitivity=0.95)
+    calibrated = train(CLASSIFIER, Source(folder=data), tmp_path / "run", settings=settings)
+    decision = calibrated.document["training"]["decision"]
+    temperature, threshold = decision["temperature"], calibrated.document["threshold"]
+    assert temperature != 1.0
+    assert 0.0 < threshold < 1.0
+    answers = []
+    for run in (trained, calibrated):
+        rows = judge(
+            run, Source(folder=data).open(CLASSIFIER, SETTINGS, SILENT).volumes, "validation"
+        )
+        answers.append({row.name: row for row in rows})
+    for name, row in answers[0].items():
+        logit = np.log(row.predicted) - np.log1p(-row.predicted)
+        expected = 1.0 / (1.0 + np.exp(-logit / temperature))
+        assert answers[1][name].predicted == pytest.approx(expected, abs=1e-5)
+    abnormal = [row.predicted for row in answers[1].values() if row.answer == 1.0]
+    assert abnormal
+    assert min(abnormal) >= threshold
 
 
 def test_severity_answers_in_score_units_and_starts_from_a_classifier(
@@ -175,7 +224,11 @@ def test_severity_answers_in_score_units_and_starts_from_a_classifier(
 ) -> None:
     settings = Settings(epochs=1, batch_size=2, grid=GRID, mixed_precision=True)
     result = train(
-        SEVERITY, data, tmp_path / "run", settings=settings, start_from=trained.folder, workers=2
+        SEVERITY,
+        Source(folder=data, workers=2),
+        tmp_path / "run",
+        settings=settings,
+        start_from=trained.folder,
     )
     assert result.document["training"]["start_from"] == {
         "run": "run",
@@ -191,9 +244,8 @@ def test_severity_answers_in_score_units_and_starts_from_a_classifier(
     )
     expected = np.mean(np.abs(said - [sample.answer for sample in test]))
     assert result.document["metrics"]["mae"]["value"] == pytest.approx(expected, abs=0.05)
-    again = evaluate(result.folder, data)
+    again = evaluate(result.folder, Source(folder=data))
     assert again["mae"]["value"] == pytest.approx(expected, abs=0.05)
-    assert again["data_digest"] == result.document["metrics"]["data_digest"]
 
 
 def test_a_failed_write_leaves_nothing_half_and_can_be_resumed(
@@ -209,18 +261,21 @@ def test_a_failed_write_leaves_nothing_half_and_can_be_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "save", half_written)
         with pytest.raises(OutputError, match=r"model\.keras"):
-            train(CLASSIFIER, data, out, settings=settings)
+            train(CLASSIFIER, Source(folder=data), out, settings=settings)
     assert left_over(out) == []
     assert sorted(path.name for path in out.iterdir()) == ["checkpoint.npz", "history.csv"]
-    result = train(CLASSIFIER, data, out, settings=settings, resume=True)
+    result = train(CLASSIFIER, Source(folder=data), out, settings=settings, resume=True)
     assert result.document["training"]["shuffled_labels"] is True
     assert len(history(out)) == 1
 
 
 def test_shuffling_permutes_the_training_answers(data: Path, tmp_path: Path) -> None:
     samples = read_labels(data, SEVERITY)
-    volumes = [store.Volume(sample=s, scan_sha256="", stored=tmp_path) for s in samples]
-    part = Part.of(volumes, "train", SEVERITY)
+    volumes = [
+        store.Volume(sample=s, scan_sha256="", stored=tmp_path, stored_sha256="", facts={})
+        for s in samples
+    ]
+    part = Part.of(volumes, "train", SEVERITY, SEVERITY.spec)
     permuted = part.shuffled(3).targets
     assert permuted.tolist() != part.targets.tolist()
     assert sorted(permuted) == sorted(part.targets)
@@ -231,9 +286,9 @@ def test_shuffling_permutes_the_training_answers(data: Path, tmp_path: Path) -> 
 def test_a_loss_that_is_no_number_ends_the_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctedge_training.fit.loss_of", lambda *_: float("nan"))
+    monkeypatch.setattr("ctedge_training.learning.fit.loss_of", lambda *_: float("nan"))
     with pytest.raises(InferenceFailed, match="diverged"):
-        train(CLASSIFIER, data, tmp_path / "run", settings=SETTINGS)
+        train(CLASSIFIER, Source(folder=data), tmp_path / "run", settings=SETTINGS)
 
 
 def test_stored_volumes_are_the_sdks_and_are_reused(data: Path, tmp_path: Path) -> None:
@@ -244,7 +299,7 @@ def test_stored_volumes_are_the_sdks_and_are_reused(data: Path, tmp_path: Path) 
         expected = preprocess(read_scan(volume.sample.path), spec)
         np.testing.assert_allclose(volume.load(), expected, atol=2.5e-4)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert len(before) == 3
+    assert len(before) == 6  # each with its record
     assert store.prepare(samples, spec, tmp_path) == volumes
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
     volumes[0].stored.write_bytes(volumes[0].stored.read_bytes()[:100])
@@ -278,36 +333,13 @@ def test_one_scan_in_two_splits_is_refused(data: Path, tmp_path: Path) -> None:
     assert left_over(tmp_path) == []
 
 
-def test_batches_follow_seed_and_epoch(data: Path, tmp_path: Path) -> None:
-    samples = read_labels(data, CLASSIFIER)[:5]
-    volumes = store.prepare(samples, spec_on_grid(CLASSIFIER.spec, GRID), tmp_path)
-    targets = np.arange(5, dtype=np.float32)
-
-    def batches(seed: tuple[int, int] | None) -> VolumeBatches:
-        augmentation = None if seed is None else Augmentation()
-        return VolumeBatches(
-            volumes, targets, batch_size=2, shuffle_seed=seed, augmentation=augmentation
-        )
-
-    plain = batches(None)
-    assert [plain[i][0].shape[0] for i in range(len(plain))] == [2, 2, 1]
-    assert np.concatenate([plain[i][1] for i in range(3)])[:, 0].tolist() == [0, 1, 2, 3, 4]
-    first, again, later = batches((1, 1)), batches((1, 1)), batches((1, 2))
-    np.testing.assert_array_equal(first[1][0], again[1][0])
-    orders = [np.concatenate([b[i][1] for i in range(3)])[:, 0] for b in (first, later)]
-    assert sorted(orders[0]) == sorted(orders[1]) == [0, 1, 2, 3, 4]
-    assert not np.array_equal(first[0][0], later[0][0])
-    assert first[0][0].min() >= 0.0
-    assert first[0][0].max() <= 1.0
-
-
 def broken_json(folder: Path) -> None:
     (folder / "model.json").write_text("{")
 
 
 def newer_schema(folder: Path) -> None:
     document = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**document, "schema_version": 2}))
+    (folder / "model.json").write_text(json.dumps({**document, "schema_version": 99}))
 
 
 def other_network(folder: Path) -> None:
@@ -335,26 +367,40 @@ def test_a_spoilt_run_is_refused(
 
 def test_nothing_to_resume_is_an_error(data: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="nothing to resume"):
-        train(CLASSIFIER, data, tmp_path / "none", settings=SETTINGS, resume=True)
+        train(CLASSIFIER, Source(folder=data), tmp_path / "none", settings=SETTINGS, resume=True)
     (tmp_path / "checkpoint.npz").write_bytes(b"no archive")
     with pytest.raises(OutputError, match="nothing to resume"):
-        train(CLASSIFIER, data, tmp_path, settings=SETTINGS, resume=True)
+        train(CLASSIFIER, Source(folder=data), tmp_path, settings=SETTINGS, resume=True)
 
 
 def test_evaluate_on_the_command_line(trained: Run, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "metrics.json"
-    result = CliRunner().invoke(
-        app, ["evaluate", str(trained.folder), str(data), "-o", str(out), "--workers", "1"]
-    )
+    out = tmp_path / "report"
+    arguments = ["evaluate", str(trained.folder), "--data", str(data), "-o", str(out)]
+    result = CliRunner().invoke(app, [*arguments, "--split", "test", "--workers", "1"])
     assert result.exit_code == 0, result.output
     assert "95 % bootstrap" in result.output
-    written = json.loads(out.read_text())
-    assert written.pop("schema_version") == 1
+    assert {path.name for path in out.iterdir()} >= {
+        "report.json",
+        "report.html",
+        "predictions.csv",
+    }
+    metrics = evaluate(trained.folder, Source(folder=data))
     expected = trained.document["metrics"]
-    assert written["counts"] == expected["counts"]
-    assert written["auc"] == expected["auc"]
+    assert metrics["counts"] == expected["counts"]
+    assert metrics["auc"] == expected["auc"]
     with pytest.raises(DatasetError, match="no scan in the split"):
-        evaluate(trained.folder, data, split="nowhere")
+        evaluate(trained.folder, Source(folder=data), split="nowhere")
+
+
+def test_what_was_learnt_does_not_test(trained: Run, data: Path, tmp_path: Path) -> None:
+    rows = (data / "labels.csv").read_text()
+    other = tmp_path / "other.csv"
+    other.write_text(rows.replace(",train", ",test"))
+    with pytest.raises(DatasetError, match="has learnt from") as caught:
+        evaluate(trained.folder, Source(folder=data, labels=other))
+    assert "5 of 8" in str(caught.value)
+    other.write_text(rows.replace(",test", ",validation"))
+    assert evaluate(trained.folder, Source(folder=data, labels=other), split="validation")
 
 
 def test_a_refused_command_raises_what_the_sdk_prints(data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ctedge.run_folder import RunFolder
+from ctedge.spec import SliceSpec
 from ctedge_export.gate import GateResult
 
 _USES = {
@@ -15,6 +16,11 @@ _USES = {
     ),
     "severity": (
         "Estimates how much of the lungs is affected on a chest CT, as a score of 0 to 100."
+    ),
+    "slices": (
+        "Tells of single axial slices of chest CT whether they look like those it was trained to"
+        " call `{positive}`, as a probability of 0 to 1 a slice. It says nothing of the slices"
+        " that it was not given."
     ),
 }
 
@@ -44,7 +50,7 @@ def model_card(run: RunFolder, gate: GateResult, *, name: str, notes: str = "") 
         "\n".join(_facts(run.document["metrics"])) or "Not recorded.",
         "## Conversion",
         f"Keras to ONNX (FP32). Largest difference in `{gate.output}` over"
-        f" {len(gate.comparisons)} volumes: {gate.max_difference:.2g}"
+        f" {len(gate.comparisons)} inputs: {gate.max_difference:.2g}"
         f" (allowed: {gate.tolerance:g}).",
     ]
     if run.document["training"]:
@@ -75,12 +81,29 @@ def _interface(run: RunFolder) -> Iterator[str]:
     size = " x ".join(map(str, spec.shape))
     low, high = spec.hu_window
     axes = ", ".join(spec.axes)
-    yield f"- Preprocessing `{spec.name}`: {size} voxels, axes growing towards {axes}."
-    yield f"- HU from {low:g} to {high:g} become 0 to 1" + (
-        ", voxels outside the lungs 0." if spec.lungs_only else "."
-    )
+    if isinstance(spec, SliceSpec):
+        yield (
+            f"- Preprocessing `{spec.name}`: one slice, {size} pixels, axes growing towards {axes},"
+            " in three equal channels."
+        )
+        yield (
+            f"- HU from {low:g} to {high:g} become 0 to 1; a picture's black and white are taken"
+            " for these."
+        )
+        if any(spec.mean) or set(spec.deviation) != {1.0}:
+            mean, deviation = (", ".join(map(_text, part)) for part in (spec.mean, spec.deviation))
+            yield f"- The channels are then taken less {mean} and divided by {deviation}."
+    else:
+        outside = ", voxels outside the lungs 0." if spec.lungs_only else "."
+        yield f"- Preprocessing `{spec.name}`: {size} voxels, axes growing towards {axes}."
+        yield f"- HU from {low:g} to {high:g} become 0 to 1{outside}"
     if run.labels:
         yield f"- Labels: {', '.join(f'`{label}`' for label in run.labels)}."
+    if run.threshold is not None:
+        yield (
+            f"- `{run.labels[-1]}` from a probability of {_text(run.threshold)} on, a threshold"
+            " chosen on the validation data."
+        )
 
 
 def _facts(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

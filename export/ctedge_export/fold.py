@@ -97,6 +97,8 @@ def fold(model: keras.Model, *, activation: str) -> tuple[tuple[Step, ...], int]
                 bias=bias,
             )
         )
+    if scale is not None:
+        _refuse(_chain(model)[-1], "a BatchNorm behind the last Dense", "Dense as the last layer")
     config = steps[-1].config["config"] if steps else {}
     if (config.get("units"), config.get("activation")) != (1, activation):
         raise InvalidBundle(

@@ -16,23 +16,22 @@ import numpy.typing as npt
 from ctedge.errors import GateFailed
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.verification import TOLERANCES
+from ctedge_export.inputs import GateInput
 from ctedge_export.layers import KerasProbe, first_deviation
-from ctedge_export.volumes import GateVolume
+from ctedge_export.onnx_model import Converted
 
 if TYPE_CHECKING:
     import keras
 
-    from ctedge_export.fold import Step
-
-#: How many volumes run together, to see that the batch axis is one.
+#: How many inputs run together, to see that the batch axis is one.
 _BATCH = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One volume's answers, and how far they are apart."""
+    """One input's answers, and how far they are apart."""
 
-    volume: str
+    name: str
     keras: float
     onnx: float
 
@@ -50,10 +49,10 @@ class GateResult:
     Attributes:
         output: what was compared, "logit" or "score".
         tolerance: largest |difference| allowed, in its unit.
-        comparisons: one for each volume.
-        batch_difference: largest |difference| when three volumes run in one batch.
+        comparisons: one for each input.
+        batch_difference: largest |difference| when three inputs run in one batch.
         probability_difference: largest |difference| of the probability; 0 for a score.
-        outputs: Keras' answers, by volume and output name.
+        outputs: Keras' answers, by input and output name.
         versions: of keras and onnxruntime.
     """
 
@@ -67,7 +66,7 @@ class GateResult:
 
     @property
     def max_difference(self) -> float:
-        """The largest difference over all volumes, in units of `output`."""
+        """The largest difference over all inputs, in units of `output`."""
         return max(item.difference for item in self.comparisons)
 
     @property
@@ -90,9 +89,9 @@ class GateResult:
             "max_abs_difference_probability": _number(self.probability_difference),
             "reference": f"keras {self.versions['keras']}, float32, CPU",
             "runtime": f"onnxruntime {self.versions['onnxruntime']}, CPUExecutionProvider",
-            "volumes": [
+            "inputs": [
                 {
-                    "name": item.volume,
+                    "name": item.name,
                     "keras": _number(item.keras),
                     "onnx": _number(item.onnx),
                     "abs_difference": _number(item.difference),
@@ -105,39 +104,39 @@ class GateResult:
 def compare(
     trained: keras.Model,
     onnx_bytes: bytes,
-    volumes: tuple[GateVolume, ...],
+    inputs: tuple[GateInput, ...],
     *,
     output: str,
     versions: dict[str, str],
 ) -> GateResult:
-    """Run every volume through both.
+    """Run every input through both.
 
     Args:
         trained: the Keras model as loaded.
         onnx_bytes: the ONNX file.
-        volumes: what to run.
+        inputs: what to run.
         output: the ONNX output to compare: "logit" or "score".
         versions: of keras and onnxruntime, for the record.
     """
     answer = _keras_answerer(trained, output)
-    expected = [answer(volume) for volume in volumes]
+    expected = [answer(shown) for shown in inputs]
     session = OnnxRuntime(onnx_bytes, name="the converted model")
-    batches = [volume.values[None, None] for volume in volumes]
+    batches = [shown.batch for shown in inputs]
     found = [session.run(batch) for batch in batches]
     together = session.run(np.concatenate(batches[-_BATCH:]))[output].ravel()
     return GateResult(
         output=output,
         tolerance=TOLERANCES[output],
         comparisons=tuple(
-            Comparison(volume=volume.name, keras=keras[output], onnx=onnx[output].item())
-            for volume, keras, onnx in zip(volumes, expected, found, strict=True)
+            Comparison(name=shown.name, keras=keras[output], onnx=onnx[output].item())
+            for shown, keras, onnx in zip(inputs, expected, found, strict=True)
         ),
         batch_difference=_largest([k[output] for k in expected[-_BATCH:]], together),
         probability_difference=_largest(
             [keras.get("probability", 0.0) for keras in expected],
             [onnx["probability"].item() if "probability" in onnx else 0.0 for onnx in found],
         ),
-        outputs={v.name: keras for v, keras in zip(volumes, expected, strict=True)},
+        outputs={shown.name: keras for shown, keras in zip(inputs, expected, strict=True)},
         versions=versions,
     )
 
@@ -146,44 +145,44 @@ def require_pass(
     result: GateResult,
     trained: keras.Model,
     onnx_bytes: bytes,
-    steps: tuple[Step, ...],
-    volumes: tuple[GateVolume, ...],
+    converted: Converted,
+    inputs: tuple[GateInput, ...],
 ) -> None:
     """Return when the gate passed; otherwise say where the answers part.
 
     Raises:
-        GateFailed: names the worst volume and the first layer that deviates on it.
+        GateFailed: names the worst input and the first layer that deviates on it.
     """
     if result.passed:
         return
     worst = max(result.comparisons, key=lambda item: item.difference)
-    volume = next(v for v in volumes if v.name == worst.volume)
-    place = first_deviation(trained, onnx_bytes, steps, volume)
+    shown = next(item for item in inputs if item.name == worst.name)
+    place = first_deviation(trained, onnx_bytes, converted, shown)
     raise GateFailed(
         f"the ONNX model does not answer as Keras does; first layer that deviates: {place}",
         found=(
-            f"max |d{result.output}| {result.max_difference:.3g} on {worst.volume!r}"
+            f"max |d{result.output}| {result.max_difference:.3g} on {worst.name!r}"
             f" (Keras {worst.keras:.6g}, ONNX {worst.onnx:.6g});"
             f" in a batch of {_BATCH}: {result.batch_difference:.3g};"
             f" max |dprobability| {result.probability_difference:.3g}"
         ),
         expected=(
-            f"at most {result.tolerance:g} on {len(volumes)} volumes and in a batch,"
+            f"at most {result.tolerance:g} on {len(inputs)} inputs and in a batch,"
             f" and {TOLERANCES['probability']:g} in probability"
         ),
         fix="export with the versions of the `export` extra; --keep-failed keeps the file to study",
     )
 
 
-def _keras_answerer(trained: keras.Model, output: str) -> Callable[[GateVolume], dict[str, float]]:
+def _keras_answerer(trained: keras.Model, output: str) -> Callable[[GateInput], dict[str, float]]:
     """Gives Keras' answers by output name; the logit from before the last layer's sigmoid."""
     last = trained.layers[-1]
     probe = KerasProbe(trained, [last.input, trained.output])
     kernel = np.asarray(last.kernel, dtype=np.float64)
     bias = np.asarray(last.bias, dtype=np.float64).item() if last.use_bias else 0.0
 
-    def answer(volume: GateVolume) -> dict[str, float]:
-        features, raw = probe.run(volume.values)
+    def answer(shown: GateInput) -> dict[str, float]:
+        features, raw = probe.run(shown.batch)
         if output == "score":
             return {"score": raw.item()}
         return {

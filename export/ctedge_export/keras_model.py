@@ -35,11 +35,11 @@ def load_keras(run: RunFolder) -> keras.Model:
                 fix="train again, or use the Keras version that wrote it",
             ) from error
     shape = getattr(model, "input_shape", None)
-    if shape != (None, *run.spec.shape, 1):
+    if shape != (None, *run.spec.input_shape):
         raise InvalidBundle(
             f"the network in {run.folder} takes another input than its spec gives",
             found=shape,
-            expected=(None, *run.spec.shape, 1),
+            expected=(None, *run.spec.input_shape),
             fix="train again with this version of `ctedge train`",
         )
     return model

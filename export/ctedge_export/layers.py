@@ -1,8 +1,9 @@
 """Layer by layer: where do Keras and ONNX part?
 
-Folding moves each BatchNorm behind the layer that follows it, so the two networks agree after
-every convolution (with its ReLU), every pooling and every Dense layer; only the global average,
-which a BatchNorm has passed through, is left out.
+In a network for whole scans, folding moves each BatchNorm behind the layer that follows it, so the
+two agree after every convolution (with its ReLU), every pooling and every Dense layer; only the
+global average, which a BatchNorm has passed through, is left out. In a network for slices they
+agree after every ReLU.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge_export.volumes import GateVolume
+from ctedge_export.inputs import GateInput
+from ctedge_export.onnx_model import Converted
 
 if TYPE_CHECKING:
     import keras
-
-    from ctedge_export.fold import Step
 
 #: |difference| relative to the layer's largest |value|. Rounding of sums of 1728 float32 products
 #: gives about 1e-6.
@@ -34,42 +34,42 @@ class KerasProbe:
 
         self._model = keras.Model(model.inputs, list(outputs))
 
-    def run(self, volume: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        """The outputs for one volume (A, B, C), each with a batch axis of 1, channels last."""
+    def run(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """The outputs for a batch as ONNX takes it, channels first; their channels are last."""
         import tensorflow as tf
 
         with tf.device("/CPU:0"):
-            answers = self._model(tf.constant(volume[None, ..., None]), training=False)
+            answers = self._model(tf.constant(np.moveaxis(batch, 1, -1)), training=False)
         return [np.asarray(answer) for answer in answers]
 
 
 def first_deviation(
-    trained: keras.Model, onnx_bytes: bytes, steps: tuple[Step, ...], volume: GateVolume
+    trained: keras.Model, onnx_bytes: bytes, converted: Converted, shown: GateInput
 ) -> str:
     """Name the first layer whose outputs differ, and by how much.
 
     Args:
         trained: the Keras model as loaded.
         onnx_bytes: the ONNX file, with the node names that `tidy` gives.
-        steps: the folded layers.
-        volume: the volume on which the answers differ.
+        converted: says where the two can be compared.
+        shown: the input on which the answers differ.
     """
-    compared = [step for step in steps[:-1] if step.comparable]
-    tensors = _tensors(onnx_bytes, [step.name for step in compared])
+    landmarks = converted.landmarks
+    tensors = _tensors(onnx_bytes, [landmark.node for landmark in landmarks])
     runtime = OnnxRuntime(_with_outputs(onnx_bytes, tensors), name="the converted model")
-    found = runtime.run(volume.values[None, None])
-    probe = KerasProbe(trained, [trained.get_layer(step.source).output for step in compared])
+    found = runtime.run(shown.batch)
+    probe = KerasProbe(trained, [trained.get_layer(place.layer).output for place in landmarks])
     largest = 0.0
-    for step, tensor, expected in zip(compared, tensors, probe.run(volume.values), strict=True):
+    for place, tensor, expected in zip(landmarks, tensors, probe.run(shown.batch), strict=True):
         answer = np.moveaxis(found[tensor], 1, -1)
         scale = max(float(np.abs(expected).max()), 1e-6)
         relative = float(np.nan_to_num(np.abs(answer - expected), nan=np.inf).max()) / scale
         if not relative <= LAYER_TOLERANCE:
-            return f"{step.name} ({step.source} in Keras), by {relative:.2g} of its largest value"
+            return f"{place.node} ({place.layer} in Keras), by {relative:.2g} of its largest value"
         largest = max(largest, relative)
-    last = steps[-1]
+    last = converted.last
     return (
-        f"{last.name} ({last.source} in Keras) or its activation;"
+        f"{last.node} ({last.layer} in Keras) or its activation;"
         f" all layers before agree within {largest:.2g} of their largest values"
     )
 

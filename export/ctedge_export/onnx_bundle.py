@@ -1,4 +1,4 @@
-"""From a RUN folder to a bundle: read, fold, convert, check, compare, write."""
+"""From a RUN folder to a bundle: read, convert, check, compare, write."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from ctedge.bundle import ModelBundle
 from ctedge.errors import GateFailed, OutputError
 from ctedge.extras import require
 from ctedge.files import atomic_folder
-from ctedge.golden import pack_volume
-from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_OUTPUTS
+from ctedge.golden import pack_levels
+from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
 from ctedge.run_folder import RunFolder, read_run
-from ctedge_export import convert, fold, gate, tidy, volumes
+from ctedge.spec import SliceSpec
+from ctedge_export import gate
 from ctedge_export.card import model_card
+from ctedge_export.inputs import GOLDEN_NAMES, gate_inputs
 from ctedge_export.keras_model import load_keras
+from ctedge_export.onnx_model import Converted
 from ctedge_export.provenance import provenance, versions
 from ctedge_export.quiet import import_tensorflow
+from ctedge_export.slice_network import convert_slices
+from ctedge_export.tf_to_onnx import OPSET
+from ctedge_export.volume_network import convert_volumes
 from ctedge_export.writer import check_target, write_bundle
 
 if TYPE_CHECKING:
-    import onnx
+    import keras
 
 Say = Callable[[str], None]
 
@@ -64,42 +70,42 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     require("onnxruntime", extra="cpu", purpose="the gate of an export")
     import_tensorflow()
     trained = load_keras(run)
-    activation = "sigmoid" if run.task == "classifier" else "linear"
-    steps, folded = fold.fold(trained, activation=activation)
-    model = _convert(run, steps)
-    say(f"converted: {folded} BatchNorm folded, {len(model.graph.node)} nodes, checker passed")
-    onnx_bytes = model.SerializeToString(deterministic=True)
-    shown = volumes.gate_volumes(run.spec)
+    converted = _convert(run, trained)
+    nodes = len(converted.model.graph.node)
+    say(f"converted: {converted.folded} BatchNorm folded, {nodes} nodes, checker passed")
+    onnx_bytes = converted.model.SerializeToString(deterministic=True)
+    shown = gate_inputs(run.spec)
     found = versions()
     result = gate.compare(
         trained, onnx_bytes, shown, output=TASK_OUTPUTS[run.task][0], versions=found
     )
     try:
-        gate.require_pass(result, trained, onnx_bytes, steps, shown)
+        gate.require_pass(result, trained, onnx_bytes, converted, shown)
     except GateFailed as error:
         if keep_failed:
             say(_keep(target, onnx_bytes, result, error))
         raise
     say(
         f"gate passed: max |d{result.output}| {result.max_difference:.2g}"
-        f" <= {result.tolerance:g} on {len(shown)} volumes"
+        f" <= {result.tolerance:g} on {len(shown)} inputs"
     )
-    golden = [volume for volume in shown if volume.name in volumes.GOLDEN_NAMES]
-    files = {f"golden/{volume.name}.npy.gz": pack_volume(volume.levels) for volume in golden}
+    golden = [item for item in shown if item.name in GOLDEN_NAMES]
+    files = {f"golden/{item.name}.npy.gz": pack_levels(item.levels) for item in golden}
     name = target.name.removesuffix(".ctedge")
     written = write_bundle(
         target,
         description={
             "task": run.task,
             "labels": list(run.labels),
+            "threshold": run.threshold,
             "spec": run.spec.to_json(),
             "model": _model(run),
             "golden": [
-                {"name": v.name, "input": file, "outputs": result.outputs[v.name]}
-                for v, file in zip(golden, files, strict=True)
+                {"name": item.name, "input": file, "outputs": result.outputs[item.name]}
+                for item, file in zip(golden, files, strict=True)
             ],
             "metrics": run.document["metrics"],
-            "provenance": provenance(run, model, folded=folded, found=found),
+            "provenance": provenance(run, converted, found=found),
             "gates": {"onnx": result.to_json()},
         },
         members={
@@ -113,27 +119,24 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     return written
 
 
-def _convert(run: RunFolder, steps: tuple[fold.Step, ...]) -> onnx.ModelProto:
-    raw = convert.to_onnx(convert.rebuild(steps, run.spec.shape), task=run.task)
-    return tidy.tidy(
-        raw,
-        steps,
-        input_shape=(1, *run.spec.shape),
-        task=run.task,
-        properties={
-            "task": run.task,
-            "labels": json.dumps(run.labels),
-            "spec": json.dumps(run.spec.to_json(), sort_keys=True),
-            "keras_sha256": run.document["model_sha256"],
-        },
-    )
+def _convert(run: RunFolder, trained: keras.Model) -> Converted:
+    properties = {
+        "task": run.task,
+        "labels": json.dumps(run.labels),
+        "spec": json.dumps(run.spec.to_json(), sort_keys=True),
+        "keras_sha256": run.document["model_sha256"],
+    }
+    if isinstance(run.spec, SliceSpec):
+        return convert_slices(trained, spec=run.spec, properties=properties)
+    return convert_volumes(trained, task=run.task, spec=run.spec, properties=properties)
 
 
 def _model(run: RunFolder) -> dict[str, Any]:
+    shape = [run.spec.input_shape[-1], *run.spec.shape]
     return {
         "member": MODEL_NAME,
-        "opset": convert.OPSET,
-        "input": {"name": convert.INPUT_NAME, "shape": [1, *run.spec.shape]},
+        "opset": OPSET,
+        "input": {"name": TASK_INPUTS[run.task], "shape": shape},
         "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[run.task]],
     }
 

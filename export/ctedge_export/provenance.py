@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge import __version__
 from ctedge.extras import version_of
+from ctedge.onnx_guard import FLOAT32
 from ctedge.run_folder import RunFolder
-from ctedge_export.tidy import IR_VERSION
+from ctedge_export.onnx_model import IR_VERSION, Converted
 
 if TYPE_CHECKING:
     import onnx
@@ -29,20 +30,21 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance(
-    run: RunFolder, model: onnx.ModelProto, *, folded: int, found: dict[str, str]
-) -> dict[str, Any]:
+def provenance(run: RunFolder, converted: Converted, *, found: dict[str, str]) -> dict[str, Any]:
     """The manifest's `provenance`. No date and no path: equal runs make equal bundles."""
+    model = converted.model
     return {
         "run": {key: run.document[key] for key in _FROM_RUN if key in run.document},
         "export": {
             "versions": found,
             "opset": model.opset_import[0].version,
             "ir_version": IR_VERSION,
-            "batch_norms_folded": folded,
+            "batch_norms_folded": converted.folded,
             "nodes": len(model.graph.node),
             "operators": dict(sorted(Counter(n.op_type for n in model.graph.node).items())),
-            "parameters": sum(_count(weight) for weight in model.graph.initializer),
+            "parameters": sum(
+                _count(weight) for weight in model.graph.initializer if weight.data_type == FLOAT32
+            ),
         },
     }
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
 
 from ctedge.errors import MissingExtra
 from ctedge.extras import install_line
+from ctedge.quiet import native_stderr_held_back
 
 _PURPOSE = "exporting a Keras model"
 
@@ -27,7 +24,7 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        with _native_stderr_held_back():
+        with native_stderr_held_back():
             import tensorflow  # noqa: F401
             import tf2onnx  # noqa: F401
             from keras import backend
@@ -45,23 +42,3 @@ def import_tensorflow() -> None:
             fix="set KERAS_BACKEND=tensorflow",
         )
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-
-
-@contextlib.contextmanager
-def _native_stderr_held_back() -> Iterator[None]:
-    """Keep what native code writes to file descriptor 2; show it only when the block fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            sink.seek(0)
-            os.write(2, sink.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -1,4 +1,6 @@
-"""The ONNX graph, rewritten to be read: one chain, names that say what they hold, nothing idle.
+"""The ONNX graph of a network for whole scans, rewritten to be read.
+
+One chain, names that say what they hold, nothing idle.
 
 tf2onnx writes the network as a chain with a leading no-op Reshape, Dense as MatMul and Add, and
 generated names. This reads that chain node by node, refuses anything it does not expect, and
@@ -13,71 +15,38 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ctedge import __version__
-from ctedge.errors import InvalidBundle
-from ctedge_export.convert import INPUT_NAME, OPSET
+from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
+from ctedge.spec import PreprocessSpec
 from ctedge_export.fold import Step
+from ctedge_export.onnx_model import finished_model
+from ctedge_export.tf_to_onnx import refusal
 
 if TYPE_CHECKING:
     import onnx
-
-#: Version of the ONNX file format: the newest that every supported runtime reads.
-IR_VERSION = 10
-BATCH = "batch"
 
 
 def tidy(
     raw: onnx.ModelProto,
     steps: tuple[Step, ...],
     *,
-    input_shape: tuple[int, int, int, int],
     task: str,
+    spec: PreprocessSpec,
     properties: Mapping[str, str],
 ) -> onnx.ModelProto:
     """Rewrite what tf2onnx made, and check it in full.
 
     Args:
-        raw: the model from `convert.to_onnx`.
+        raw: the model from `volume_network.to_onnx`.
         steps: the folded layers; the graph must consist of exactly them.
-        input_shape: (1, D, H, W).
         task: "classifier" (outputs `logit`, `probability`) or "severity" (output `score`).
+        spec: gives the input its shape.
         properties: metadata for whoever opens the file elsewhere.
 
     Raises:
         InvalidBundle: tf2onnx wrote something else, or the checker refuses the result.
     """
-    import onnx
-    from onnx import TensorProto, helper
-
-    outputs = ("score",) if task == "severity" else ("logit", "probability")
-    nodes, weights = _Chain(raw).rewrite(steps, input_shape, outputs)
-    graph = helper.make_graph(
-        nodes,
-        f"ctedge_{task}",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [BATCH, *input_shape])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, 1]) for name in outputs],
-        weights,
-    )
-    model = helper.make_model(
-        graph,
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        producer_name="ctedge",
-        producer_version=__version__,
-        doc_string=(
-            f"3D network for lung CT, task {task}. Input {INPUT_NAME}: float32 (N, C, D, H, W), "
-            "0..1. Not a medical device."
-        ),
-    )
-    helper.set_model_props(model, dict(properties))
-    try:
-        model = onnx.shape_inference.infer_shapes(
-            model, check_type=True, strict_mode=True, data_prop=True
-        )
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        _refuse(f"the ONNX checker: {error}", "a valid model")
-    return model
+    nodes, weights = _Chain(raw).rewrite(steps, (1, *spec.shape), task)
+    return finished_model(nodes, weights, task=task, spec=spec, properties=properties)
 
 
 class _Chain:
@@ -99,12 +68,13 @@ class _Chain:
         self,
         steps: tuple[Step, ...],
         input_shape: tuple[int, ...],
-        outputs: tuple[str, ...],
+        task: str,
     ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         """The chain's nodes and weights, renamed; every node of the original must be used."""
         self._nodes: list[onnx.NodeProto] = []
         self._named: list[onnx.TensorProto] = []
-        self._name = INPUT_NAME
+        self._name = TASK_INPUTS[task]
+        outputs = TASK_OUTPUTS[task]
         relus = 0
         self._skip_reshape(input_shape)
         for step in steps:
@@ -219,9 +189,4 @@ def _zeros(length: int) -> Any:
 
 
 def _refuse(found: object, expected: object) -> NoReturn:
-    raise InvalidBundle(
-        "tf2onnx wrote a graph that ctedge does not recognise",
-        found=found,
-        expected=expected,
-        fix="export with the versions that ctedge's `export` extra names",
-    )
+    raise refusal(found, expected)

@@ -36,14 +36,20 @@ if TYPE_CHECKING:
     from ctedge.errors import WrongTask as WrongTask
     from ctedge.prediction import Prediction as Prediction
     from ctedge.prediction import SeverityPrediction as SeverityPrediction
+    from ctedge.prediction import SliceAnswer as SliceAnswer
+    from ctedge.prediction import SlicesPrediction as SlicesPrediction
     from ctedge.preprocessing import preprocess as preprocess
+    from ctedge.quality import PictureQuality as PictureQuality
     from ctedge.quality import Quality as Quality
     from ctedge.readers import read_scan as read_scan
     from ctedge.scan import CTScan as CTScan
     from ctedge.severity import SeverityRegressor as SeverityRegressor
+    from ctedge.slices import SliceClassifier as SliceClassifier
     from ctedge.spec import KERAS_EXAMPLE as KERAS_EXAMPLE
     from ctedge.spec import SEVERITY_STUDY as SEVERITY_STUDY
+    from ctedge.spec import SLICE_STUDY as SLICE_STUDY
     from ctedge.spec import PreprocessSpec as PreprocessSpec
+    from ctedge.spec import SliceSpec as SliceSpec
 
 __version__ = "0.1.0"
 
@@ -52,12 +58,18 @@ _HOME_OF = {
     "Classifier": "classifier",
     "KERAS_EXAMPLE": "spec",
     "ModelBundle": "bundle",
+    "PictureQuality": "quality",
     "Prediction": "prediction",
     "PreprocessSpec": "spec",
     "Quality": "quality",
     "SEVERITY_STUDY": "spec",
+    "SLICE_STUDY": "spec",
     "SeverityPrediction": "prediction",
     "SeverityRegressor": "severity",
+    "SliceAnswer": "prediction",
+    "SliceClassifier": "slices",
+    "SliceSpec": "spec",
+    "SlicesPrediction": "prediction",
     "preprocess": "preprocessing",
     "read_scan": "readers",
 } | dict.fromkeys(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,21 +24,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ctedge.bundle_files import files_of, find_bundle, read_file
-from ctedge.errors import DigestMismatch, InvalidBundle, WrongTask
-from ctedge.golden import GoldenCase, unpack_volume
-from ctedge.manifest import (
-    CARD_NAME,
-    MANIFEST_DIGEST_NAME,
-    MANIFEST_NAME,
-    MAX_MANIFEST_BYTES,
-    Manifest,
-    parse_manifest,
-)
+from ctedge.bundle_files import checked_manifest, checked_members, find_bundle
+from ctedge.errors import InvalidBundle, WrongTask
+from ctedge.golden import GoldenCase, unpack_levels
+from ctedge.manifest import CARD_NAME, Manifest, parse_manifest
 from ctedge.onnx_guard import FLOAT32, ModelFacts, TensorFacts, inspect_model
-from ctedge.spec import PreprocessSpec
-
-_DIGEST_LINE = re.compile(rb"[0-9a-f]{64}\n")
+from ctedge.spec import PreprocessSpec, SliceSpec, Spec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -73,16 +63,11 @@ class ModelBundle:
             WrongTask: the bundle was made for another task.
         """
         folder = find_bundle(bundle)
-        raw = _checked_manifest(folder)
+        raw = checked_manifest(folder)
         manifest = parse_manifest(raw)
         if task is not None and manifest.task != task:
-            raise WrongTask(
-                f"{folder.name} was made for another task",
-                found=manifest.task,
-                expected=task,
-                fix=f"load a bundle made for {task}, or use the class that takes {manifest.task}",
-            )
-        members = _checked_members(folder, manifest)
+            raise _wrong_task(folder.name, manifest.task, task)
+        members = checked_members(folder, manifest)
         for name, data in members.items():
             if name.endswith(".onnx"):
                 facts = inspect_model(data)
@@ -110,18 +95,53 @@ class ModelBundle:
         return self._manifest.labels
 
     @property
-    def spec(self) -> PreprocessSpec:
-        """The preprocessing the network was trained with."""
+    def threshold(self) -> float:
+        """The last label from this probability on.
+
+        It was chosen on the validation scans of the training, and need not be 0.5.
+
+        Raises:
+            WrongTask: a severity network gives no probability.
+        """
+        if self._manifest.threshold is None:
+            raise _wrong_task(self.name, self.task, "classifier or slices")
+        return self._manifest.threshold
+
+    @property
+    def spec(self) -> Spec:
+        """The preprocessing the network was trained with: of slices a SliceSpec."""
         return self._manifest.spec
 
     @property
+    def volume_spec(self) -> PreprocessSpec:
+        """`spec`, of a network for whole scans.
+
+        Raises:
+            WrongTask: the network is for slices.
+        """
+        if not isinstance(self.spec, PreprocessSpec):
+            raise _wrong_task(self.name, self.task, "classifier or severity")
+        return self.spec
+
+    @property
+    def slice_spec(self) -> SliceSpec:
+        """`spec`, of a network for slices.
+
+        Raises:
+            WrongTask: the network is for whole scans.
+        """
+        if not isinstance(self.spec, SliceSpec):
+            raise _wrong_task(self.name, self.task, "slices")
+        return self.spec
+
+    @property
     def input_name(self) -> str:
-        """Name of the ONNX input, float32 (N, C, D, H, W)."""
+        """Name of the ONNX input, float32 (N, C, D, H, W), or (N, C, H, W) for slices."""
         return self._manifest.input.name
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the ONNX input without the batch axis: (C, D, H, W)."""
+        """Shape of the ONNX input without the batch axis, channels first."""
         return self._manifest.input.shape
 
     @property
@@ -183,59 +203,25 @@ class ModelBundle:
         """The golden cases: inputs with the answers the trained network gave to them.
 
         Raises:
-            InvalidBundle: an input is no 8-bit volume of `spec.shape`.
+            InvalidBundle: an input is no 8-bit array of `spec.shape`.
         """
         return tuple(
             GoldenCase(
                 name=record.name,
-                input=unpack_volume(self._members[record.input], record.input, self.spec.shape),
+                input=unpack_levels(self._members[record.input], record.input, self.spec.shape),
                 outputs=MappingProxyType(dict(record.outputs)),
             )
             for record in self._manifest.golden
         )
 
 
-def _checked_manifest(folder: Path) -> bytes:
-    line = read_file(folder, MANIFEST_DIGEST_NAME, most=1024)
-    if not _DIGEST_LINE.fullmatch(line):
-        raise InvalidBundle(
-            f"{MANIFEST_DIGEST_NAME} is broken",
-            found=line[:80],
-            expected="64 lower-case hex digits and a newline",
-            fix="copy the bundle again as plain bytes (git: `**/*.ctedge/** -text`)",
-        )
-    raw = read_file(folder, MANIFEST_NAME, most=MAX_MANIFEST_BYTES)
-    _compare_digest(MANIFEST_NAME, raw, line[:64].decode())
-    return raw
-
-
-def _checked_members(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    found = files_of(folder)
-    named = {MANIFEST_NAME, MANIFEST_DIGEST_NAME, *manifest.members}
-    if found != named:
-        extra = sorted(ascii(name)[1:-1] for name in found - named)[:5]
-        raise InvalidBundle(
-            f"{folder.name} holds other files than its manifest names",
-            found=f"missing {sorted(named - found)[:5]}, not named {extra}",
-            fix="remove the files that do not belong, or copy the bundle again",
-        )
-    members = {}
-    for name, member in sorted(manifest.members.items()):
-        data = read_file(folder, name, most=member.bytes)
-        _compare_digest(name, data, member.sha256)
-        members[name] = data
-    return members
-
-
-def _compare_digest(name: str, data: bytes, expected: str) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise DigestMismatch(
-            f"{name} differs from what the bundle was made with",
-            found=f"sha256 {found}",
-            expected=f"sha256 {expected}",
-            fix="copy the bundle again from where it came; do not edit files inside it",
-        )
+def _wrong_task(name: str, found: str, expected: str) -> WrongTask:
+    return WrongTask(
+        f"{name} was made for another task",
+        found=found,
+        expected=expected,
+        fix=f"load a bundle made for {expected}, or use the class that takes {found}",
+    )
 
 
 def _compare(facts: ModelFacts, manifest: Manifest) -> None:

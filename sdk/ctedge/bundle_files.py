@@ -1,18 +1,29 @@
-"""Where a bundle is, and its files: regular ones inside its folder, never a link."""
+"""Where a bundle is, and its files: regular ones inside its folder, never a link.
+
+Each is read once, and its digest compared before anything understands it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
 from pathlib import Path
 from typing import NoReturn
 
-from ctedge.errors import BundleNotFound, InvalidBundle
-from ctedge.manifest import ENGINES_NAME, MANIFEST_NAME
+from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
+from ctedge.manifest import (
+    ENGINES_NAME,
+    MANIFEST_DIGEST_NAME,
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+)
 
 _SHIPPED = Path(__file__).parent / "models"
 _SUFFIX = ".ctedge"
+_DIGEST_LINE = re.compile(rb"[0-9a-f]{64}\n")
 _BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _MOST_ENTRIES = 1000
 _CHUNK_BYTES = 1 << 24
@@ -58,6 +69,61 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
         expected=f"a folder NAME{_SUFFIX}, or a shipped name: {', '.join(shipped_bundles())}",
         fix="check the path, or make a bundle with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
     )
+
+
+def checked_manifest(folder: Path) -> bytes:
+    """The manifest's bytes, whose digest was compared; nothing of them is understood yet.
+
+    Raises:
+        InvalidBundle: the manifest or its digest is missing, broken or too large.
+        DigestMismatch: they do not belong together.
+    """
+    line = read_file(folder, MANIFEST_DIGEST_NAME, most=1024)
+    if not _DIGEST_LINE.fullmatch(line):
+        raise InvalidBundle(
+            f"{MANIFEST_DIGEST_NAME} is broken",
+            found=line[:80],
+            expected="64 lower-case hex digits and a newline",
+            fix="copy the bundle again as plain bytes (git: `**/*.ctedge/** -text`)",
+        )
+    raw = read_file(folder, MANIFEST_NAME, most=MAX_MANIFEST_BYTES)
+    _compare_digest(MANIFEST_NAME, raw, line[:64].decode())
+    return raw
+
+
+def checked_members(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """The bytes of all members, by name, whose sizes and digests were compared.
+
+    Raises:
+        InvalidBundle: a file too many or too few, or larger than it should be.
+        DigestMismatch: a member differs from what the manifest promises.
+    """
+    found = files_of(folder)
+    named = {MANIFEST_NAME, MANIFEST_DIGEST_NAME, *manifest.members}
+    if found != named:
+        extra = sorted(ascii(name)[1:-1] for name in found - named)[:5]
+        raise InvalidBundle(
+            f"{folder.name} holds other files than its manifest names",
+            found=f"missing {sorted(named - found)[:5]}, not named {extra}",
+            fix="remove the files that do not belong, or copy the bundle again",
+        )
+    members = {}
+    for name, member in sorted(manifest.members.items()):
+        data = read_file(folder, name, most=member.bytes)
+        _compare_digest(name, data, member.sha256)
+        members[name] = data
+    return members
+
+
+def _compare_digest(name: str, data: bytes, expected: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise DigestMismatch(
+            f"{name} differs from what the bundle was made with",
+            found=f"sha256 {found}",
+            expected=f"sha256 {expected}",
+            fix="copy the bundle again from where it came; do not edit files inside it",
+        )
 
 
 def files_of(folder: Path) -> set[str]:

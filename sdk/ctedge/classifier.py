@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
-from ctedge.door import Door
-from ctedge.prediction import Prediction
-
-#: exp() of more than this overflows; the sigmoid is 0 or 1 to the last bit long before.
-_STEEP = 700.0
-
-#: The runtime's sigmoid is float32, perhaps approximated; more is another function.
-_SIGMOID_TOLERANCE = 1e-3
+from ctedge.prediction import Prediction, label_of
+from ctedge.volume_door import VolumeDoor
 
 
-class Classifier(Door[Prediction]):
+class Classifier(VolumeDoor[Prediction]):
     """Judges whether a chest CT shows what the bundle's second label names.
 
     >>> with Classifier.load("pneumonia") as classifier:
     ...     prediction = classifier.predict("scan.nii.gz")
-    >>> prediction.label, prediction.probability
+    >>> prediction.label, prediction.probability, prediction.threshold
     """
 
     task: ClassVar[str] = "classifier"
 
-    def _plausible(self, outputs: dict[str, float]) -> bool:
-        if not super()._plausible(outputs):
-            return False
-        logit = min(max(outputs["logit"], -_STEEP), _STEEP)
-        return abs(outputs["probability"] - 1.0 / (1.0 + math.exp(-logit))) <= _SIGMOID_TOLERANCE
-
     def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> Prediction:
         negative, positive = self.bundle.labels
-        probability = outputs["probability"]
+        probability, threshold = outputs["probability"], self.bundle.threshold
         return Prediction(
             logit=outputs["logit"],
             probability=probability,
-            label=positive if probability >= 0.5 else negative,
+            threshold=threshold,
+            label=label_of(probability, threshold, self.bundle.labels),
             confidences={negative: 1.0 - probability, positive: probability},
             **context,
         )

@@ -20,6 +20,7 @@ PACKAGES = (
     ("nibabel", "NIfTI", None),
     ("pydicom", "DICOM", "dicom"),
     ("python-gdcm", "compressed DICOM", "dicom"),
+    ("pillow", "pictures of slices", "pictures"),
     ("onnxruntime", "inference on the CPU", "cpu"),
     ("onnxruntime-gpu", "inference on an NVIDIA GPU", "gpu"),
     ("openvino", "a runtime to come", "openvino"),

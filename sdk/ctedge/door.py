@@ -1,13 +1,11 @@
-"""What the three doors share: load a bundle, prepare a scan, run the network, time each stage."""
+"""What the three doors share: load a verified bundle, run its network, free it."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -15,30 +13,30 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle import ModelBundle
-from ctedge.errors import InferenceFailed, InvalidBundle
-from ctedge.preprocessing import resample
-from ctedge.quality import judge
-from ctedge.readers import read_scan
+from ctedge.clock import Clock
+from ctedge.errors import InferenceFailed
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.scan import CTScan
+from ctedge.tensor import network_batch
 
 Source = str | os.PathLike[str] | CTScan | npt.ArrayLike
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Door[Any]")
 
+#: exp() of more than this overflows; the sigmoid is 0 or 1 to the last bit long before.
+_STEEP = 700.0
+
+#: The runtime's sigmoid is float32, perhaps approximated; more is another function.
+_SIGMOID_TOLERANCE = 1e-3
+
 
 class Door(ABC, Generic[Result]):
-    """A loaded model that judges one scan at a time. Threads may share it."""
+    """A loaded model that judges one source at a time. Threads may share it."""
 
     #: The task a bundle must have to be opened by this door.
     task: ClassVar[str]
 
     def __init__(self, bundle: ModelBundle, runtime: Runtime) -> None:
-        if bundle.spec.lungs_only:
-            raise InvalidBundle(
-                f"{bundle.name}: its network sees the lungs only, and nothing here finds them yet",
-                fix="use a bundle whose spec has lungs_only false",
-            )
         self.bundle = bundle
         self._runtime = runtime
 
@@ -70,39 +68,12 @@ class Door(ABC, Generic[Result]):
         """Runtime, device and precision, for instance "onnxruntime-cpu-fp32"."""
         return self._runtime.name
 
+    @abstractmethod
     def predict(self, source: Source) -> Result:
-        """Judge one scan.
-
-        Args:
-            source: a NIfTI file, a folder with one axial DICOM series, a CTScan, or an
-                (X, Y, Z) array of HU whose axes grow towards Left, Anterior and Superior.
-
-        Raises:
-            InputError: the scan cannot be read or is not fit to be judged.
-            InferenceFailed: the network's answer is not a finite number.
-        """
-        clock = _Clock()
-        with clock.stage("read"):
-            scan = _as_scan(source)
-        with clock.stage("preprocess"):
-            prepared = resample(scan, self.bundle.spec)
-            quality = judge(scan, prepared)
-        with clock.stage("inference"):
-            outputs = self._run(prepared.volume)
-        return self._result(
-            outputs,
-            {
-                "source": scan.source,
-                "timings_ms": clock.finish(),
-                "runtime": self.runtime,
-                "model": self.bundle.name,
-                "model_digest": self.bundle.digest,
-                "quality": quality,
-            },
-        )
+        """Judge one source."""
 
     def predict_batch(self, sources: Iterable[Source]) -> list[Result]:
-        """Judge several scans, in order. The first that fails raises, as `predict` does."""
+        """Judge several sources, in order. The first that fails raises, as `predict` does."""
         return [self.predict(source) for source in sources]
 
     def warm_up(self) -> None:
@@ -111,7 +82,7 @@ class Door(ABC, Generic[Result]):
         Raises:
             InferenceFailed: the network cannot run, or its answer is not a finite number.
         """
-        self._run(np.zeros(self.bundle.spec.shape, np.float32))
+        self._run(np.zeros((1, *self.bundle.spec.shape), np.float32))
 
     def close(self) -> None:
         """Free the runtime; the object cannot predict afterwards."""
@@ -128,12 +99,19 @@ class Door(ABC, Generic[Result]):
     ) -> None:
         self.close()
 
-    def _run(self, volume: npt.NDArray[np.float32]) -> dict[str, float]:
-        answers = self._runtime.run(volume[np.newaxis, np.newaxis])
-        outputs = {
-            name: float(a.item()) if a.size == 1 else math.nan for name, a in answers.items()
+    def _run(self, inputs: npt.NDArray[np.float32]) -> list[dict[str, float]]:
+        """The network's outputs by name, for each of (N, *spec.shape) inputs."""
+        answers = self._runtime.run(network_batch(inputs, self.bundle.spec))
+        # Of another size it is no answer: the last check below refuses NaN.
+        numbers = {
+            name: answer.ravel() if answer.size == len(inputs) else np.full(len(inputs), np.nan)
+            for name, answer in answers.items()
         }
-        if not self._plausible(outputs):
+        outputs = [
+            {name: float(values[index]) for name, values in numbers.items()}
+            for index in range(len(inputs))
+        ]
+        if not all(_is_answer(output) for output in outputs):
             raise InferenceFailed(
                 f"the answer of {self.bundle.name} is none: not finite, or not what it should be",
                 found={name: answer.ravel()[:4].tolist() for name, answer in answers.items()},
@@ -141,36 +119,22 @@ class Door(ABC, Generic[Result]):
             )
         return outputs
 
-    def _plausible(self, outputs: dict[str, float]) -> bool:
-        """Whether the network's outputs can be an answer at all."""
-        return all(math.isfinite(value) for value in outputs.values())
-
-    @abstractmethod
-    def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> Result:
-        """Make the door's own result of the network's outputs and what every result says."""
-
-
-def _as_scan(source: Source) -> CTScan:
-    if isinstance(source, CTScan):
-        return source
-    if isinstance(source, str | os.PathLike):
-        return read_scan(source)
-    return CTScan.from_array(source)
+    def _context(self, source: str, clock: Clock) -> dict[str, Any]:
+        """What every result says of its making; the clock ends here."""
+        return {
+            "source": source,
+            "timings_ms": clock.finish(),
+            "runtime": self.runtime,
+            "model": self.bundle.name,
+            "model_digest": self.bundle.digest,
+        }
 
 
-class _Clock:
-    """Wall time of named stages, in milliseconds."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._stages[name] = (time.perf_counter() - start) * 1e3
-
-    def finish(self) -> dict[str, float]:
-        total = (time.perf_counter() - self._start) * 1e3
-        return {name: round(ms, 3) for name, ms in {**self._stages, "total": total}.items()}
+def _is_answer(outputs: dict[str, float]) -> bool:
+    """Whether outputs can be an answer at all: finite, a probability the sigmoid of its logit."""
+    if not all(math.isfinite(value) for value in outputs.values()):
+        return False
+    if "probability" not in outputs:
+        return True
+    logit = min(max(outputs["logit"], -_STEEP), _STEEP)
+    return abs(outputs["probability"] - 1.0 / (1.0 + math.exp(-logit))) <= _SIGMOID_TOLERANCE

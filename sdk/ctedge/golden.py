@@ -1,4 +1,4 @@
-"""Golden cases: inputs whose answers are known, stored as 8-bit volumes (gzip of .npy)."""
+"""Golden cases: inputs whose answers are known, stored as 8-bit levels (gzip of .npy)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class GoldenCase:
     """An input whose answers are known.
 
     Attributes:
-        name: what the volume shows.
-        input: float32, `spec.shape` in the order of `spec.axes`, values k/255 in 0..1, no batch
+        name: what the input shows.
+        input: float32, `spec.shape` in the spec's order of axes, values k/255 in 0..1, no batch
             or channel axis.
         outputs: the trained network's answer, by output name.
     """
@@ -33,8 +33,8 @@ class GoldenCase:
     outputs: Mapping[str, float]
 
 
-def pack_volume(levels: npt.NDArray[np.uint8]) -> bytes:
-    """A golden input as it is stored; equal volumes give equal bytes.
+def pack_levels(levels: npt.NDArray[np.uint8]) -> bytes:
+    """A golden input as it is stored; equal levels give equal bytes.
 
     Args:
         levels: uint8, `spec.shape`; level k stands for the network input k/255.
@@ -44,23 +44,23 @@ def pack_volume(levels: npt.NDArray[np.uint8]) -> bytes:
     return gzip.compress(stream.getvalue(), compresslevel=9, mtime=0)
 
 
-def unpack_volume(data: bytes, name: str, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+def unpack_levels(data: bytes, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """A golden input as the network takes it: float32 of `shape`, values k/255.
 
     Args:
-        data: the stored bytes; never inflated beyond the size of one volume.
+        data: the stored bytes; never inflated beyond the size of one input.
         name: the member's name, for the message.
         shape: the shape it must have.
 
     Raises:
-        InvalidBundle: no 8-bit volume of that shape.
+        InvalidBundle: no 8-bit levels of that shape.
     """
-    voxels = int(np.prod(shape, dtype=np.int64))
+    count = int(np.prod(shape, dtype=np.int64))
     try:
         inflate = zlib.decompressobj(_GZIP)
-        raw = inflate.decompress(data, voxels + _NPY_HEADER_BYTES)
+        raw = inflate.decompress(data, count + _NPY_HEADER_BYTES)
         if not inflate.eof or inflate.unused_data:
-            raise ValueError("more or less data than one 8-bit volume")
+            raise ValueError("more or less data than one 8-bit input")
         levels = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
         if levels.dtype != np.uint8 or levels.shape != shape:
             raise ValueError(f"{levels.dtype} of shape {levels.shape}")
@@ -71,6 +71,6 @@ def unpack_volume(data: bytes, name: str, shape: tuple[int, int, int]) -> npt.ND
             expected=f"gzip of an .npy file, uint8, shape {shape}",
             fix="export the bundle again",
         ) from error
-    volume: npt.NDArray[np.float32] = levels.astype(np.float32)
-    volume /= np.float32(255)
-    return volume
+    values: npt.NDArray[np.float32] = levels.astype(np.float32)
+    values /= np.float32(255)
+    return values

@@ -1,15 +1,18 @@
-"""The manifest of a bundle: schema version 1, read strictly and written deterministically.
+"""The manifest of a bundle: schema version 2, read strictly and written deterministically.
 
     {
-      "schema_version": 1,
+      "schema_version": 2,
       "name": "pneumonia",                    the bundle's name, letters, digits, "._-"
       "task": "classifier",                   classifier | severity | slices
       "labels": ["normal", "abnormal"],       the names of the answers, the positive one last
-      "spec": {...},                          ctedge.spec.PreprocessSpec, every field
+      "threshold": 0.37,                      last label from this probability; severity: null
+      "spec": {...},                          every field of ctedge.spec.PreprocessSpec, or, for
+                                              slices, of ctedge.spec.SliceSpec
       "model": {
         "member": "model.onnx",
         "opset": 17,
-        "input":   {"name": "volume", "shape": [1, 128, 128, 64]},      without the batch axis
+        "input":   {"name": "volume", "shape": [1, 128, 128, 64]},      without the batch axis;
+                                              slices: {"name": "image", "shape": [3, 224, 224]}
         "outputs": [{"name": "logit", "shape": [1]}, ...]               without the batch axis
       },
       "members": {"model.onnx": {"sha256": "64 hex digits", "bytes": 5412345}, ...},
@@ -30,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctedge.errors import InvalidBundle
-from ctedge.spec import PreprocessSpec
+from ctedge.spec import Spec, spec_from_json
 from ctedge.strict_json import (
     list_of,
     matching,
@@ -41,7 +44,7 @@ from ctedge.strict_json import (
     shorten,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Output tensors of a model, in order, by task.
 TASK_OUTPUTS = {
@@ -49,6 +52,9 @@ TASK_OUTPUTS = {
     "severity": ("score",),
     "slices": ("logit", "probability"),
 }
+
+#: The input tensor of a model, by task.
+TASK_INPUTS = {"classifier": "volume", "severity": "volume", "slices": "image"}
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_DIGEST_NAME = "manifest.sha256"
@@ -100,7 +106,8 @@ class Manifest:
     name: str
     task: str
     labels: tuple[str, ...]
-    spec: PreprocessSpec
+    threshold: float | None
+    spec: Spec
     model: str
     opset: int
     input: Tensor
@@ -138,7 +145,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     if task not in TASK_OUTPUTS:
         refuse("task", task, " or ".join(sorted(TASK_OUTPUTS)))
     members = _members(root["members"])
-    spec = _spec(root["spec"])
+    spec = _spec(root["spec"], task)
     model = object_with(root["model"], "model", {"member", "opset", "input", "outputs"})
     if model["member"] != MODEL_NAME or MODEL_NAME not in members:
         refuse("model.member", model["member"], f"{MODEL_NAME}, listed in members")
@@ -152,8 +159,11 @@ def parse_manifest(raw: bytes) -> Manifest:
     if tuple(tensor.name for tensor in outputs) != TASK_OUTPUTS[task]:
         refuse("model.outputs", [t.name for t in outputs], list(TASK_OUTPUTS[task]))
     network_input = _tensor(model["input"], "model.input")
-    if task != "slices" and network_input.shape != (1, *spec.shape):
-        refuse("model.input.shape", network_input.shape, [1, *spec.shape])
+    expected = Tensor(name=TASK_INPUTS[task], shape=(spec.input_shape[-1], *spec.shape))
+    if network_input.name != expected.name:
+        refuse("model.input.name", network_input.name, expected.name)
+    if network_input.shape != expected.shape:
+        refuse("model.input.shape", network_input.shape, list(expected.shape))
     for key in ("metrics", "provenance", "gates"):
         if not isinstance(root[key], dict):
             refuse(key, root[key], "an object")
@@ -161,6 +171,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         name=matching(root["name"], "name", _NAME, "letters, digits and ._-"),
         task=task,
         labels=_labels(root["labels"], task),
+        threshold=_threshold(root["threshold"], task),
         spec=spec,
         model=MODEL_NAME,
         opset=opset,
@@ -177,6 +188,7 @@ _ROOT_KEYS = {
     "name",
     "task",
     "labels",
+    "threshold",
     "spec",
     "model",
     "members",
@@ -209,10 +221,10 @@ def _members(value: object) -> dict[str, Member]:
     return members
 
 
-def _spec(value: object) -> PreprocessSpec:
+def _spec(value: object, task: str) -> Spec:
     if not isinstance(value, dict):
         refuse("spec", value, "an object")
-    spec = PreprocessSpec.from_json(value)
+    spec = spec_from_json(value, task=task)
     if spec.to_json() != value:
         refuse("spec", value, spec.to_json())
     return spec
@@ -228,6 +240,16 @@ def _labels(value: object, task: str) -> tuple[str, ...]:
     if "probability" in TASK_OUTPUTS[task] and len(labels) != 2:
         refuse("labels", labels, "two labels, the positive one last")
     return labels
+
+
+def _threshold(value: object, task: str) -> float | None:
+    if "probability" not in TASK_OUTPUTS[task]:
+        if value is not None:
+            refuse("threshold", value, f"null: {task} has no probability")
+        return None
+    if type(value) is not float or not 0.0 < value < 1.0:
+        refuse("threshold", value, "a number between 0 and 1")
+    return value
 
 
 def _golden(

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ctedge.quality import Quality
+from ctedge.quality import PictureQuality, Quality
 
 #: Severity classes of the PSG College study: lower bounds of the score, in points of 0-100.
 SEVERITY_CLASSES = (
@@ -39,7 +39,7 @@ class _Result:
     runtime: str
     model: str
     model_digest: str
-    quality: Quality
+    quality: Quality | PictureQuality
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON values."""
@@ -53,14 +53,58 @@ class Prediction(_Result):
     Attributes:
         logit: the network's raw output.
         probability: sigmoid of the logit: probability of the second label.
-        label: the more probable of the two labels.
+        threshold: the second label from this probability on. It was chosen on the validation
+            scans of the training, and need not be 0.5.
+        label: the second label where probability >= threshold, else the first.
         confidences: probability of each label; they add up to 1.
     """
 
+    quality: Quality
+    logit: float
+    probability: float
+    threshold: float
+    label: str
+    confidences: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceAnswer:
+    """What a slice classifier answers for one slice.
+
+    Attributes:
+        index: of the slice, 0 the most inferior; 0 for a picture.
+        z_mm: where the slice's centre lies along Superior, in mm of the scan's own frame; None
+            for a picture, and where nothing states the scan's position.
+        logit: the network's raw output.
+        probability: sigmoid of the logit: probability of the second label.
+        label: the second label where probability >= threshold, else the first.
+    """
+
+    index: int
+    z_mm: float | None
     logit: float
     probability: float
     label: str
-    confidences: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicesPrediction(_Result):
+    """A slice classifier's answers.
+
+    Attributes:
+        slices: one answer a slice, in the order asked for; all from inferior to superior where
+            none was named. Never empty.
+        threshold: the second label from this probability on. It was chosen on the validation
+            slices of the training, and need not be 0.5.
+    """
+
+    slices: tuple[SliceAnswer, ...]
+    threshold: float
+
+    @property
+    def highest(self) -> SliceAnswer:
+        """The slice of the highest probability; of equal ones the first."""
+        return max(self.slices, key=lambda answer: answer.probability)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +120,18 @@ class SeverityPrediction(_Result):
         ctsi: CT severity index, 0-25: int(score // 4).
     """
 
+    quality: Quality
     raw_score: float
     score: float
     clipped: bool
     category: str
     ctsi: int
+
+
+def label_of(probability: float, threshold: float, labels: tuple[str, ...]) -> str:
+    """The second of two labels from the threshold on, else the first."""
+    negative, positive = labels
+    return positive if probability >= threshold else negative
 
 
 def severity_category(score: float) -> str:

@@ -26,7 +26,8 @@ class NetworkInput:
     """A preprocessed volume and what was seen on the way.
 
     Attributes:
-        volume: float32, `spec.shape`, 0..1, C order, no batch or channel axis.
+        volume: float32, `spec.shape`, 0..1, C order, no batch or channel axis. Of several slices
+            (slices, rows, columns).
         lowest_hu, highest_hu: the extremes among the voxels that were read, before clipping.
     """
 

@@ -1,4 +1,4 @@
-"""Is this input fit to be judged? What the header and the network's input show.
+"""Is this input fit to be judged? What the header, and what was read of it, show.
 
 Two kinds of answer: what makes a prediction meaningless is an error; what a reader of the result
 should know is a flag with its number.
@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctedge.errors import NotHounsfield, UnsupportedGeometry
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.errors import NotHounsfield, UnreadableScan, UnsupportedGeometry
 from ctedge.preprocessing import NetworkInput
 from ctedge.scan import CTScan
+from ctedge.spec import SliceSpec
 
 #: Fewer slices than this show no chest.
 MIN_SLICES = 16
@@ -50,19 +54,41 @@ class Quality:
     flags: tuple[str, ...]
 
 
-def judge(scan: CTScan, network_input: NetworkInput) -> Quality:
+@dataclass(frozen=True, kw_only=True)
+class PictureQuality:
+    """What was seen of a picture.
+
+    Attributes:
+        rows, columns: its size in pixels.
+        lowest_level, highest_level: extremes of its grey levels, 0..255.
+        flags: what a reader of the result should know.
+    """
+
+    rows: int
+    columns: int
+    lowest_level: int
+    highest_level: int
+    flags: tuple[str, ...]
+
+
+def judge(scan: CTScan, network_input: NetworkInput, *, least_slices: int = MIN_SLICES) -> Quality:
     """Check one scan and what was read of it.
 
+    Args:
+        scan: the whole scan.
+        network_input: what the network will see of it, with the extremes that were read.
+        least_slices: a network for single slices can do with 1.
+
     Raises:
-        UnsupportedGeometry: fewer than 16 slices, or slices of fewer than 16 pixels a side.
+        UnsupportedGeometry: too few slices, or slices of fewer than 16 pixels a side.
         NotHounsfield: the values are no HU: 0..1, 0..255, without air, or beyond any scanner.
     """
     slices = scan.shape[2]
-    if slices < MIN_SLICES:
+    if slices < least_slices:
         raise UnsupportedGeometry(
             f"{scan.source}: too few slices to judge a chest",
             found=f"{slices} slices",
-            expected=f"at least {MIN_SLICES}, along the last axis",
+            expected=f"at least {least_slices}, along the last axis",
             fix="pass the whole series",
         )
     columns, rows = scan.shape[:2]
@@ -93,6 +119,57 @@ def judge(scan: CTScan, network_input: NetworkInput) -> Quality:
     )
 
 
+def judge_picture(
+    levels: npt.NDArray[np.uint8], spec: SliceSpec, *, source: str = "array"
+) -> PictureQuality:
+    """Check one picture.
+
+    Args:
+        levels: (rows, columns) grey levels.
+        spec: the contract that it will be brought to.
+        source: where the picture came from, for messages.
+
+    Raises:
+        UnsupportedGeometry: fewer than 16 pixels a side.
+        UnreadableScan: it shows nothing but one grey level.
+    """
+    rows, columns = levels.shape
+    if min(rows, columns) < MIN_PIXELS:
+        raise UnsupportedGeometry(
+            f"{source}: the picture is too small to show a chest",
+            found=f"{columns} x {rows} pixels",
+            expected=f"at least {MIN_PIXELS} x {MIN_PIXELS}",
+            fix="give one slice at its own resolution",
+        )
+    lowest, highest = int(levels.min()), int(levels.max())
+    if lowest == highest:
+        raise UnreadableScan(
+            f"{source}: the picture shows nothing",
+            found=f"the grey level {lowest} everywhere",
+            fix="give a slice of a chest",
+        )
+    low, high = spec.hu_window
+    flags = [
+        "orientation and window of a picture are not stated; taken as the radiological view"
+        f" of {low:g} to {high:g} HU"
+    ]
+    wanted_rows, wanted_columns = spec.shape
+    changes = {
+        "stretched": rows * wanted_columns != columns * wanted_rows,
+        "enlarged": rows < wanted_rows or columns < wanted_columns,
+    }
+    if any(changes.values()):
+        what = " and ".join(change for change, done in changes.items() if done)
+        flags.append(f"{what}: {columns} x {rows} to {wanted_columns} x {wanted_rows} pixels")
+    return PictureQuality(
+        rows=rows,
+        columns=columns,
+        lowest_level=lowest,
+        highest_level=highest,
+        flags=tuple(flags),
+    )
+
+
 def _check_hounsfield(source: str, lowest: float, highest: float) -> None:
     if lowest >= -0.5 and highest <= 1.5:
         reason, fix = "already normalised to 0..1", "pass the raw scan; ctedge normalises it itself"
@@ -104,9 +181,9 @@ def _check_hounsfield(source: str, lowest: float, highest: float) -> None:
     elif max(-lowest, highest) > HU_LIMIT:
         reason, fix = "beyond any CT scanner", "check the rescale slope and the byte order"
     elif lowest > AIR_BELOW_HU:
-        reason, fix = "a volume without air", "pass a whole chest CT in HU"
+        reason, fix = "values without air", "pass CT of the chest in HU"
     elif highest < TISSUE_ABOVE_HU:
-        reason, fix = "a volume without tissue", "pass a whole chest CT in HU"
+        reason, fix = "values without tissue", "pass CT of the chest in HU"
     else:
         return
     raise NotHounsfield(

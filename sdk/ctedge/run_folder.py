@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
-from ctedge.spec import PreprocessSpec
+from ctedge.spec import Spec, spec_from_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MODEL_FILE = "model.keras"
 DOCUMENT_FILE = "model.json"
-_TASKS = ("classifier", "severity")
+_TASKS = ("classifier", "severity", "slices")
 _OBJECTS = ("data", "training", "metrics", "versions")
 
 
@@ -29,8 +29,10 @@ class RunFolder:
 
     Attributes:
         folder: where it was read from.
-        task: "classifier" or "severity".
+        task: "classifier", "severity" or "slices".
         labels: names of the answers, the positive one last.
+        threshold: the positive label from this probability on, chosen on the validation scans;
+            None for severity.
         spec: the preprocessing that the network was trained with.
         document: all of `model.json`.
         keras_bytes: all of `model.keras`.
@@ -39,7 +41,8 @@ class RunFolder:
     folder: Path
     task: str
     labels: tuple[str, ...]
-    spec: PreprocessSpec
+    threshold: float | None
+    spec: Spec
     document: Mapping[str, Any]
     keras_bytes: bytes
 
@@ -66,18 +69,25 @@ def read_run(folder: Path) -> RunFolder:
     labels = document.get("labels")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         _refuse(folder, "labels", labels, "a list of names")
-    if document["task"] == "classifier" and len(labels) != 2:
+    graded = document["task"] == "severity"
+    if not graded and len(labels) != 2:
         _refuse(folder, "labels", labels, "two names, the positive one last")
     for key in _OBJECTS:
         if not isinstance(document.get(key), dict):
             _refuse(folder, key, document.get(key), "an object")
-    spec = PreprocessSpec.from_json(document.get("spec", {}))
-    if document.get("input_shape") != [*spec.shape, 1]:
-        _refuse(folder, "input_shape", document.get("input_shape"), [*spec.shape, 1])
+    threshold = document.get("threshold", "nothing")
+    if graded and threshold is not None:
+        _refuse(folder, "threshold", threshold, "null: a score has none")
+    if not graded and not (type(threshold) is float and 0.0 < threshold < 1.0):
+        _refuse(folder, "threshold", threshold, "a number between 0 and 1")
+    spec = spec_from_json(document.get("spec", {}), task=document["task"])
+    if document.get("input_shape") != [*spec.input_shape]:
+        _refuse(folder, "input_shape", document.get("input_shape"), [*spec.input_shape])
     return RunFolder(
         folder=folder,
         task=document["task"],
         labels=tuple(labels),
+        threshold=threshold,
         spec=spec,
         document=document,
         keras_bytes=_keras_bytes(folder, document.get("model_sha256")),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ctedge.door import Door
 from ctedge.prediction import SeverityPrediction, severity_category, severity_ctsi
+from ctedge.volume_door import VolumeDoor
 
 
-class SeverityRegressor(Door[SeverityPrediction]):
+class SeverityRegressor(VolumeDoor[SeverityPrediction]):
     """Scores the affected share of the lungs, with its class and CT severity index.
 
     >>> with SeverityRegressor.load("severity") as regressor:

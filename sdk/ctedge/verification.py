@@ -7,6 +7,7 @@ import numpy as np
 from ctedge.bundle import ModelBundle
 from ctedge.errors import GateFailed
 from ctedge.runtimes import Runtime
+from ctedge.tensor import network_batch
 
 #: Largest |difference| from a golden answer, by output: the same that the export's gate allows.
 #: logit: float32 rounding through 18 nodes gives about 1e-6; 1e-4 moves a probability by at most
@@ -33,7 +34,7 @@ def check_golden(bundle: ModelBundle, runtime: Runtime) -> tuple[int, float]:
         )
     largest = 0.0
     for case in cases:
-        answers = runtime.run(case.input[np.newaxis, np.newaxis])
+        answers = runtime.run(network_batch(case.input[np.newaxis], bundle.spec))
         for output, expected in case.outputs.items():
             found = float(answers[output].reshape(-1)[0])
             difference = abs(found - expected)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ctedge.files import write_atomic
 from ctedge.run_folder import read_run
-from ctedge.spec import PreprocessSpec
+from ctedge.spec import Spec
 from ctedge_training.tasks import TASKS, Task
 
 HISTORY_FILE = "history.csv"
@@ -39,7 +39,7 @@ class Run:
 
     folder: Path
     task: Task
-    spec: PreprocessSpec
+    spec: Spec
     document: dict[str, Any]
     keras_bytes: bytes
 

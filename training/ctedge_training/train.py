@@ -2,112 +2,128 @@
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctedge.errors import OutputError
+from ctedge.errors import CTEdgeError, OutputError
 from ctedge.extras import require
-from ctedge.phantom.dataset import LABEL_FILE
 from ctedge.run_folder import DOCUMENT_FILE
-from ctedge_training import store
-from ctedge_training.backend import make_deterministic, require_keras
-from ctedge_training.job import Job
-from ctedge_training.labels import check_trainable, read_labels
+from ctedge_training.backend import distribute, forget_networks, make_deterministic, require_keras
+from ctedge_training.datasets.source import Source
+from ctedge_training.datasets.store import data_digest
+from ctedge_training.learning.job import Job
+from ctedge_training.learning.settings import Settings
 from ctedge_training.progress import Reporter
+from ctedge_training.recipes import turned_to
 from ctedge_training.run import Run
-from ctedge_training.settings import Settings, spec_on_grid
 from ctedge_training.tasks import Task
 
 if TYPE_CHECKING:
     import keras
 
-    from ctedge_training.checkpoint import Progress
+    from ctedge_training.learning.checkpoint import Progress
 
 
 def train(  # noqa: PLR0913
     task: Task,
-    data: str | os.PathLike[str],
+    source: Source,
     out: str | os.PathLike[str],
     *,
     settings: Settings | None = None,
-    labels: Path | None = None,
     start_from: Path | None = None,
+    imagenet: Path | None = None,
     resume: bool = False,
-    cache: Path | None = None,
-    workers: int = 1,
+    feeders: int = 0,
+    command: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Run:
     """Train a network and write the run folder.
 
     Args:
-        task: CLASSIFIER or SEVERITY.
-        data: folder with the scans and `labels.csv`.
+        task: CLASSIFIER, SEVERITY or SLICES.
+        source: the scans and their answers.
         out: the run folder; must not exist unless `resume`.
         settings: the hyper-parameters; None means the defaults.
-        labels: the label file; None means `labels.csv` in `data`.
         start_from: another run folder whose weights are the start.
+        imagenet: a file of ImageNet weights that are the start, for slices.
         resume: go on with the interrupted training in `out`; same settings, same data.
-        cache: folder for preprocessed volumes; None means `.ctedge-cache` in `data`.
-        workers: processes that preprocess.
+        feeders: processes that make batches ahead; 0 makes them in this one.
+        command: the command line, for the record.
         reporter: shows progress; None is silent.
 
     Returns:
         The finished run, evaluated on the test split (on validation where there is none).
 
     Raises:
-        DatasetError: see `ctedge_training.labels` and `ctedge_training.store`.
+        DatasetError: see `ctedge_training.datasets`.
         InputError: a scan cannot be read.
         OutputError: `out` exists, cannot be written, or holds nothing that can be resumed.
         BundleError: `start_from` is no sound run.
         InferenceFailed: the training diverged.
         MissingExtra: keras or its backend is absent.
     """
-    require_keras("training")
-    require("matplotlib", extra="training", purpose="drawing the curves of a training")
-    from ctedge_training.finish import finish
-    from ctedge_training.networks import build_network
-
-    folder, data = Path(out), Path(data)
+    folder = Path(out)
     settings = Settings() if settings is None else settings
     reporter = Reporter.silent() if reporter is None else reporter
+    require_keras("training")
+    require("matplotlib", extra="training", purpose="drawing the curves of a training")
     if resume and (folder / DOCUMENT_FILE).is_file():
         reporter.say(f"{folder}: this training is finished already")
         return Run.open(folder)
     _check_folder(folder, resume=resume)
-    source = None if start_from is None else Run.open(start_from)
-    spec = spec_on_grid(task.spec, settings.grid)
-    samples = read_labels(data, task, labels=labels)
-    check_trainable(samples, data / LABEL_FILE if labels is None else labels)
-    deterministic = make_deterministic(settings.seed)
-    network = build_network(task, spec.shape, mixed_precision=settings.mixed_precision)
-    volumes = store.prepare(
-        samples,
-        spec,
-        data / store.CACHE_FOLDER if cache is None else cache,
-        workers=workers,
-        reporter=reporter,
-    )
+    start = None if start_from is None else Run.open(start_from)
+    data = source.open(task, settings, reporter).trainable(source.folder)
     job = Job(
         task=task,
-        spec=spec,
-        settings=settings,
-        volumes=volumes,
-        source=source,
+        spec=data.spec,
+        settings=turned_to(settings, data.spec),
+        volumes=data.volumes,
+        labels=data.labels,
+        source=start,
+        imagenet=imagenet,
         folder=folder,
+        feeders=feeders,
+        command=tuple(command),
         reporter=reporter,
     )
+    return run_job(job, resume=resume)
+
+
+def run_job(job: Job, *, resume: bool = False) -> Run:
+    """Train on data that is prepared: from the first epoch, or from the checkpoint.
+
+    Raises:
+        OutputError, InferenceFailed, BundleError: as `train` does.
+    """
+    from ctedge_training.learning.finish import finish
+    from ctedge_training.learning.networks import build_network
+
+    forget_networks()  # of an earlier run of this process: cross-validation, an ablation
+    if job.settings.data_parallel:
+        distribute()
+    deterministic = make_deterministic(job.settings.seed)
+    network = build_network(job.task, job.spec.shape, mixed_precision=job.settings.mixed_precision)
     progress = _fit(network, job, resume=resume)
     return finish(job, progress, deterministic=deterministic)
 
 
+def finished_run(job: Job) -> Run | None:
+    """The finished run in the job's folder, if it was trained on the same data."""
+    try:
+        found = Run.open(job.folder)
+    except CTEdgeError:
+        return None
+    return found if found.document["data"]["digest"] == data_digest(job.volumes) else None
+
+
 def _fit(network: keras.Model, job: Job, *, resume: bool) -> Progress:
     """Bring the network to where it starts or was interrupted, and run the epochs."""
-    from ctedge_training import checkpoint, fit, weights
+    from ctedge_training.learning import checkpoint, fit
 
     training = job.training
-    steps = math.ceil(len(training.volumes) / job.settings.batch_size)
+    steps = len(training.epoch(job.settings, 1))
     fit.compile_network(network, job.task, job.settings, steps)
     if resume:
         progress = checkpoint.load_progress(job.checkpoint)
@@ -116,9 +132,7 @@ def _fit(network: keras.Model, job: Job, *, resume: bool) -> Progress:
         job.reporter.say(f"resuming after epoch {progress.epoch}")
     else:
         progress = checkpoint.Progress(identity=job.identity())
-        fit.set_prior(network, job.task, training.targets)
-        if job.source is not None:
-            weights.start_from(network, job.task, job.spec.axes, job.source)
+        _start(network, job)
         checkpoint.save_checkpoint(job.checkpoint, network, progress)
     job.reporter.say(
         f"{job.task.name} at {'x'.join(map(str, job.spec.shape))}: {len(training.volumes)} scans"
@@ -126,6 +140,19 @@ def _fit(network: keras.Model, job: Job, *, resume: bool) -> Progress:
     )
     fit.run_epochs(network, job, progress)
     return progress
+
+
+def _start(network: keras.Model, job: Job) -> None:
+    """The weights before the first epoch."""
+    from ctedge_training.learning import fit, networks, weights
+
+    if job.settings.prior:
+        fit.set_prior(network, job.task, job.training.targets)
+    if job.source is not None:
+        weights.start_from(network, job.task, job.spec, job.source)
+    if job.imagenet is not None:
+        networks.start_from_imagenet(network, job.imagenet)
+        job.reporter.say(f"start: ImageNet weights of {job.imagenet.name}")
 
 
 def _check_folder(folder: Path, *, resume: bool) -> None:

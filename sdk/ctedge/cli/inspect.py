@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ctedge.bundle import ModelBundle
+    from ctedge.spec import Spec
 
 
 def inspect(
@@ -32,14 +37,12 @@ def inspect(
     if card:
         typer.echo(verified.card)
         return
-    spec = verified.spec
-    size = " x ".join(str(n) for n in spec.shape)
-    window = f"{spec.hu_window[0]:g} to {spec.hu_window[1]:g} HU"
     rows = {
         "task": verified.task,
         "labels": ", ".join(verified.labels),
+        **_decision(verified),
         "digest": verified.digest,
-        "spec": f"{spec.name}: {size}, axes grow towards {', '.join(spec.axes)}, {window}",
+        "spec": _spec_line(verified.spec),
         "input": f"{verified.input_name} (N, {', '.join(map(str, verified.input_shape))})",
         "outputs": ", ".join(verified.output_names),
         "gates": _lines(verified.gates),
@@ -54,6 +57,28 @@ def inspect(
     console.print(Text.assemble((verified.name, "bold"), "  every digest holds"))
     console.print(table)
     console.print("\n--card shows the model card, --json the whole manifest", style="dim")
+
+
+def _decision(bundle: ModelBundle) -> dict[str, str]:
+    threshold = bundle.manifest["threshold"]
+    if threshold is None:
+        return {}
+    return {"threshold": f"{bundle.labels[-1]} from a probability of {threshold:.4g} on"}
+
+
+def _spec_line(spec: Spec) -> str:
+    from ctedge.spec import SliceSpec
+
+    size = " x ".join(str(n) for n in spec.shape)
+    line = f"{spec.name}: {size}, axes grow towards {', '.join(spec.axes)}"
+    line += f", {spec.hu_window[0]:g} to {spec.hu_window[1]:g} HU"
+    if isinstance(spec, SliceSpec):
+        line += f", three channels less {_list(spec.mean)}, divided by {_list(spec.deviation)}"
+    return line
+
+
+def _list(numbers: Iterable[float]) -> str:
+    return " ".join(f"{number:g}" for number in numbers)
 
 
 def _lines(facts: dict[str, object], depth: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,10 +15,16 @@ from ctedge.errors import CTEdgeError
 
 _BAR_WIDTH = 30
 
+#: Slices shown of a scan: those of the highest probability.
+_SLICES_SHOWN = 5
+
+#: A threshold of one half is what everyone expects, and is not mentioned.
+_HALF = 0.5
+
 
 def print_result(document: dict[str, Any]) -> None:
-    """One result of `Prediction.to_json` or `SeverityPrediction.to_json`, as a short table."""
-    rows = _class_rows(document) if "probability" in document else _severity_rows(document)
+    """One result, as the `to_json` of any door's prediction gives it, as a short table."""
+    rows = _rows_of(document)
     timings = document["timings_ms"]
     stages = " + ".join(f"{stage} {ms:.0f}" for stage, ms in timings.items() if stage != "total")
     rows.append(("time", Text(f"{stages} = {timings['total']:.0f} ms on {document['runtime']}")))
@@ -51,11 +58,40 @@ def print_origin(bundles: Iterable[ModelBundle]) -> None:
     console.print(f"Research software, not a medical device.{origin}", style="dim", soft_wrap=True)
 
 
+def _rows_of(document: dict[str, Any]) -> list[tuple[str, Text]]:
+    if "slices" in document:
+        return _slice_rows(document)
+    return _class_rows(document) if "probability" in document else _severity_rows(document)
+
+
 def _class_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:
     rows = [("class", Text(document["label"], "bold"))]
     for label, share in document["confidences"].items():
         rows.append((f"  {label}", Text(f"{_bar(share)} {share:7.2%}")))
-    return rows
+    return rows + _threshold_rows(document)
+
+
+def _slice_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:
+    slices = sorted(document["slices"], key=lambda answer: -answer["probability"])
+    if len(slices) == 1:
+        rows = [("class", Text(slices[0]["label"], "bold"))]
+    else:
+        counts = Counter(answer["label"] for answer in slices)
+        said = ", ".join(f"{count} {label}" for label, count in counts.items())
+        rows = [("slices", Text(f"{len(slices)} judged: {said}", "bold"))]
+    for answer in slices[:_SLICES_SHOWN]:
+        where = "" if answer["z_mm"] is None else f" at z {answer['z_mm']:.1f} mm"
+        share = f"{_bar(answer['probability'])} {answer['probability']:7.2%}"
+        rows.append((f"  slice {answer['index']}", Text(f"{share} {answer['label']}{where}")))
+    if len(slices) > _SLICES_SHOWN:
+        rows.append(("", Text(f"the {_SLICES_SHOWN} highest; --json gives all", "dim")))
+    return rows + _threshold_rows(document)
+
+
+def _threshold_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:
+    if document["threshold"] == _HALF:
+        return []
+    return [("  threshold", Text(f"{document['threshold']:.4g}, chosen on validation data"))]
 
 
 def _severity_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:

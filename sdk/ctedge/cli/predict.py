@@ -1,17 +1,26 @@
-"""`ctedge predict`: judge scans, one after another."""
+"""`ctedge predict`: judge scans and pictures, one after another."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from ctedge.door import Door
 
 
 def predict(
     scans: Annotated[
-        list[str], typer.Argument(metavar="SCAN...", help="NIfTI files or DICOM folders.")
+        list[str],
+        typer.Argument(
+            metavar="SCAN...",
+            help="NIfTI files, DICOM folders, or pictures of one slice (PNG, JPEG), which go to"
+            " the models for slices.",
+        ),
     ],
     model: Annotated[
         list[str] | None,
@@ -31,14 +40,13 @@ def predict(
     ] = False,
 ) -> None:
     """Judge one or several scans; a scan that fails does not stop the others."""
-    import time
     from contextlib import ExitStack
 
     from ctedge.bundle_files import shipped_bundles
     from ctedge.cli.output import print_error, print_origin, print_result
     from ctedge.doors import load_door
     from ctedge.errors import CTEdgeError
-    from ctedge.readers import read_scan
+    from ctedge.readers.picture import is_picture
 
     failed = answered = False
     with ExitStack() as stack:
@@ -48,11 +56,8 @@ def predict(
         ]
         for path in scans:
             try:
-                start = time.perf_counter()
-                scan = read_scan(Path(path))
-                read_ms = (time.perf_counter() - start) * 1e3
-                for door in doors:
-                    document = _with_reading(door.predict(scan).to_json(), read_ms)
+                judged = _of_picture(path, doors) if is_picture(path) else _of_scan(path, doors)
+                for document in judged:
                     if as_json:
                         typer.echo(json.dumps(document))
                     else:
@@ -68,6 +73,27 @@ def predict(
             print_origin(door.bundle for door in doors)
     if failed:
         raise typer.Exit(1)
+
+
+def _of_scan(path: str, doors: list[Door[Any]]) -> Iterator[dict[str, Any]]:
+    """What each model answers; the scan is read once."""
+    import time
+
+    from ctedge.readers import read_scan
+
+    start = time.perf_counter()
+    scan = read_scan(Path(path))
+    read_ms = (time.perf_counter() - start) * 1e3
+    for door in doors:
+        yield _with_reading(door.predict(scan).to_json(), read_ms)
+
+
+def _of_picture(path: str, doors: list[Door[Any]]) -> Iterator[dict[str, Any]]:
+    """What the models for slices answer; where there is none, what any other says of pictures."""
+    from ctedge.slices import SliceClassifier
+
+    for door in [door for door in doors if isinstance(door, SliceClassifier)] or doors:
+        yield door.predict(path).to_json()
 
 
 def _with_reading(document: dict[str, Any], read_ms: float) -> dict[str, Any]:

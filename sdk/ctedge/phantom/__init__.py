@@ -10,7 +10,8 @@ Nothing here was ever a patient, and nothing made here may be shown as one.
 from ctedge.phantom.dataset import write_dataset
 from ctedge.phantom.patient import Patient, draw_patient
 from ctedge.phantom.render import Phantom, render
-from ctedge.phantom.write import write_dicom, write_nifti
+from ctedge.phantom.studies import write_studies
+from ctedge.phantom.write import write_dicom, write_lung_mask, write_nifti
 
 __all__ = [
     "Patient",
@@ -19,5 +20,7 @@ __all__ = [
     "render",
     "write_dataset",
     "write_dicom",
+    "write_lung_mask",
     "write_nifti",
+    "write_studies",
 ]

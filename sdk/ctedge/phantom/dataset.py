@@ -21,7 +21,7 @@ from ctedge.phantom.write import write_nifti
 
 LABEL_FILE = "labels.csv"
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("path", "label", "score", "split")
+COLUMNS = ("path", "label", "score", "split", "kernel")
 
 #: Raised whenever the same seed makes other voxels than before: scans of older versions are redone.
 GENERATOR_VERSION = 1
@@ -62,8 +62,8 @@ def write_dataset(  # noqa: PLR0913 - one keyword an independent choice
     """Write `folder/scans/synthetic_*.nii.gz` and, last, `folder/labels.csv`.
 
     A run that was broken off continues: scans of the same recipe are kept. The table has the
-    columns path (relative to the folder), label (normal, abnormal), score (0..100) and split
-    (train, validation, test).
+    columns path (relative to the folder), label (normal, abnormal), score (0..100), split
+    (train, validation, test) and kernel (sharp, soft: how the scanner reconstructs).
 
     Args:
         folder: created if absent.
@@ -107,7 +107,8 @@ def write_dataset(  # noqa: PLR0913 - one keyword an independent choice
     names = _splits(count, seed, split)
     for index, (scan, name) in enumerate(zip(scans, names, strict=True)):
         label, score = truths[index]
-        writer.writerow([scan.path.relative_to(root).as_posix(), label, f"{score:.6f}", name])
+        path = scan.path.relative_to(root).as_posix()
+        writer.writerow([path, label, f"{score:.6f}", name, _kernel(scan)])
     return write_atomic(root / LABEL_FILE, table.getvalue())
 
 
@@ -160,6 +161,12 @@ def _make(scan: _Scan) -> tuple[str, float]:
     truth = {**scan.recipe, "label": phantom.label, "score": round(phantom.score, 6)}
     write_atomic(scan.truth_path, json.dumps(truth, indent=1) + "\n")
     return phantom.label, phantom.score
+
+
+def _kernel(scan: _Scan) -> str:
+    """A kernel that takes from the neighbours sharpens; one that adds them blurs."""
+    _, first, _ = draw_patient(scan.seed, lesion_share=scan.lesion_share).scanner.kernel
+    return "sharp" if first < 0 else "soft"
 
 
 def _known_truth(scan: _Scan) -> tuple[str, float] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ctedge.extras import require
 from ctedge.files import atomic_file, atomic_folder
@@ -21,6 +22,9 @@ _UID_ROOT = "2.25."
 _CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 _INTERCEPT = -1024
 
+#: Most characters of a DICOM short string (PS3.5, 6.2).
+_SHORT_STRING = 16
+
 
 def write_nifti(phantom: Phantom, path: str | os.PathLike[str]) -> Path:
     """Write `.nii` or `.nii.gz`: int16 HU, sform and qform, mm. The same phantom, the same bytes.
@@ -29,13 +33,27 @@ def write_nifti(phantom: Phantom, path: str | os.PathLike[str]) -> Path:
         ValueError: another suffix.
         OutputError: it cannot be written.
     """
+    return _save(phantom.voxels, phantom, path)
+
+
+def write_lung_mask(phantom: Phantom, path: str | os.PathLike[str]) -> Path:
+    """Write the true lungs as `.nii` or `.nii.gz`: uint8, 1 is lung, with the phantom's geometry.
+
+    Raises:
+        ValueError: another suffix.
+        OutputError: it cannot be written.
+    """
+    return _save(phantom.lung_mask.astype(np.uint8), phantom, path)
+
+
+def _save(values: npt.NDArray[Any], phantom: Phantom, path: str | os.PathLike[str]) -> Path:
     import nibabel
 
     target = Path(path)
     if not target.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"{target.name} must end in .nii or .nii.gz")
     make: Any = nibabel.Nifti1Image
-    image = make(phantom.voxels, phantom.affine)
+    image = make(values, phantom.affine)
     image.set_sform(phantom.affine, code=1)
     image.set_qform(phantom.affine, code=1)
     image.header.set_xyzt_units("mm")
@@ -52,15 +70,25 @@ def write_nifti(phantom: Phantom, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def write_dicom(phantom: Phantom, folder: str | os.PathLike[str]) -> Path:
+def write_dicom(
+    phantom: Phantom, folder: str | os.PathLike[str], *, reference: str | None = None
+) -> Path:
     """Write a folder of explicit little endian CT images, one a slice, whole or not at all.
 
+    Args:
+        phantom: what to write.
+        folder: created.
+        reference: at most 16 characters, the Scheduled Procedure Step ID in the Request
+            Attributes Sequence of every image; None leaves the sequence out.
+
     Raises:
+        ValueError: a reference that is empty or too long.
         MissingExtra: pydicom is not installed.
         OutputError: the folder exists, or cannot be written.
     """
     pydicom = require("pydicom", extra="dicom", purpose="writing a DICOM series")
     uid = require("pydicom.uid", extra="dicom", purpose="writing a DICOM series")
+    request = _request(pydicom, reference)
     target = Path(folder)
     x_size, y_size, slices = phantom.voxels.shape
     dx, dy, dz = phantom.spacing_mm
@@ -100,6 +128,7 @@ def write_dicom(phantom: Phantom, folder: str | os.PathLike[str]) -> Path:
             image.PixelSpacing = [_decimal(dy), _decimal(dx)]
             image.SliceThickness = _decimal(phantom.patient.scanner.thickness_mm)
             image.SpacingBetweenSlices = _decimal(dz)
+            image.update(request)
             image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
             image.Rows, image.Columns = y_size, x_size
             image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
@@ -109,6 +138,19 @@ def write_dicom(phantom: Phantom, folder: str | os.PathLike[str]) -> Path:
             image.PixelData = stored.astype("<u2").tobytes()
             image.save_as(temporary / f"synthetic_{index + 1:04d}.dcm", enforce_file_format=True)
     return target
+
+
+def _request(pydicom: Any, reference: str | None) -> Any:
+    """What every image says of the request it answers; nothing where there is no reference."""
+    image = pydicom.Dataset()
+    if reference is None:
+        return image
+    if not 1 <= len(reference) <= _SHORT_STRING:
+        raise ValueError(f"a reference has 1 to {_SHORT_STRING} characters, not {reference!r}")
+    item = pydicom.Dataset()
+    item.ScheduledProcedureStepID = reference
+    image.RequestAttributesSequence = [item]
+    return image
 
 
 def _uid(phantom: Phantom, kind: int) -> str:

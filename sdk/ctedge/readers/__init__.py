@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ctedge.errors import ScanNotFound, UnreadableScan
+from ctedge.readers.picture import is_picture
 from ctedge.scan import CTScan
 
 
@@ -41,6 +42,12 @@ def read_scan(source: str | os.PathLike[str], *, series: str | None = None) -> C
                 f"{path}: no such file or folder",
                 found=f"working folder {Path.cwd()}",
                 fix="check the path",
+            )
+        if is_picture(path):
+            raise UnreadableScan(
+                f"{path}: a picture of one slice is no scan",
+                expected="a NIfTI file or a DICOM folder",
+                fix="give it to a model for slices (`ctedge inspect` names a model's task)",
             )
         from ctedge.readers.nifti import read_nifti
 

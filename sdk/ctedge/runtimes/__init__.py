@@ -22,8 +22,8 @@ class Runtime(Protocol):
         """Runtime, device and precision, for instance "onnxruntime-cpu-fp32"."""
         ...
 
-    def run(self, volumes: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        """Outputs by tensor name for a batch (N, 1, D, H, W) of float32, 0..1."""
+    def run(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """Outputs by tensor name, each (N, 1), for a float32 batch (N, *bundle.input_shape)."""
         ...
 
     def close(self) -> None:

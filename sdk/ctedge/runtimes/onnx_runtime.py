@@ -72,12 +72,12 @@ class OnnxRuntime:
     def name(self) -> str:
         return f"onnxruntime-{self._device}-fp32"
 
-    def run(self, volumes: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+    def run(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
         session = self._session
         if session is None:
             raise InferenceFailed("the model was closed", fix="load it again")
         try:
-            results = session.run(self._outputs, {self._input: volumes})
+            results = session.run(self._outputs, {self._input: batch})
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
             raise InferenceFailed(
                 "ONNX Runtime failed", found=error, fix="free memory, or use smaller batches"

@@ -1,0 +1,118 @@
+"""From one slice, of a scan or of a picture, to a network's input of three channels.
+
+The resizing is `ctedge.preprocessing` on a volume of one slice: there is no second implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.errors import NotHounsfield, UnsupportedGeometry
+from ctedge.preprocessing import NetworkInput, resample
+from ctedge.scan import CTScan
+from ctedge.spec import SliceSpec
+
+#: Black and white of an 8-bit picture.
+_GREY_WINDOW = (0.0, 255.0)
+
+
+def slice_of_scan(scan: CTScan, index: int, spec: SliceSpec) -> NetworkInput:
+    """One axial slice, windowed and resized.
+
+    Args:
+        scan: the volume.
+        index: of the slice, 0 the most inferior.
+        spec: the contract.
+
+    Returns:
+        A volume of (rows, columns, 1), float32, 0..1, and the HU range that was read.
+
+    Raises:
+        UnsupportedGeometry: there is no such slice.
+    """
+    slices = scan.shape[2]
+    if not 0 <= index < slices:
+        raise UnsupportedGeometry(
+            f"{scan.source}: there is no slice {index}",
+            found=f"{slices} slices",
+            expected=f"0 (the most inferior) to {slices - 1}",
+            fix="name slices that the scan has",
+        )
+    return resample(replace(scan, voxels=scan.voxels[:, :, index : index + 1]), spec.plane)
+
+
+def slices_of_scan(scan: CTScan, indices: Sequence[int], spec: SliceSpec) -> NetworkInput:
+    """Several axial slices, each as `slice_of_scan` gives it.
+
+    Args:
+        scan: the volume.
+        indices: of the slices, at least one, 0 the most inferior.
+        spec: the contract.
+
+    Returns:
+        (slices, rows, columns), float32, 0..1, and the HU range that was read of all.
+
+    Raises:
+        UnsupportedGeometry: there is no such slice.
+    """
+    made = [slice_of_scan(scan, index, spec) for index in indices]
+    return NetworkInput(
+        volume=np.stack([one.volume[:, :, 0] for one in made]),
+        lowest_hu=min(one.lowest_hu for one in made),
+        highest_hu=max(one.highest_hu for one in made),
+    )
+
+
+def slice_of_picture(
+    levels: npt.NDArray[np.uint8], spec: SliceSpec, *, source: str = "array"
+) -> NetworkInput:
+    """A picture's grey levels, resized; black is 0, white 1.
+
+    Args:
+        levels: (rows, columns) uint8, rows from anterior to posterior, columns towards Left.
+        spec: the contract; its window is taken to be the picture's.
+        source: where the picture came from, for messages.
+
+    Returns:
+        A volume of (rows, columns, 1), float32, 0..1.
+
+    Raises:
+        NotHounsfield: the array is no 8-bit picture.
+        UnsupportedGeometry: not two axes.
+    """
+    if levels.dtype != np.uint8:
+        raise NotHounsfield(
+            f"{source}: a picture has grey levels of 8 bits",
+            found=levels.dtype,
+            expected="uint8; HU belong in a CTScan",
+            fix="wrap HU with CTScan.from_array(voxels), shape (X, Y, slices)",
+        )
+    if levels.ndim != 2:
+        raise UnsupportedGeometry(
+            f"{source}: a picture has two axes",
+            found=f"shape {levels.shape}",
+            expected="(rows, columns)",
+            fix="give one grey slice",
+        )
+    voxels = levels[::-1].T[:, :, np.newaxis]
+    return resample(CTScan.from_array(voxels), replace(spec.plane, hu_window=_GREY_WINDOW))
+
+
+def three_channels(grey: npt.NDArray[np.float32], spec: SliceSpec) -> npt.NDArray[np.float32]:
+    """Equal channels, each (value - mean) / deviation.
+
+    Args:
+        grey: (..., rows, columns) float32, 0..1.
+        spec: the contract.
+
+    Returns:
+        (..., rows, columns, 3) float32.
+    """
+    mean = np.asarray(spec.mean, dtype=np.float32)
+    factor = np.float32(1.0) / np.asarray(spec.deviation, dtype=np.float32)
+    channels: npt.NDArray[np.float32] = (grey[..., np.newaxis] - mean) * factor
+    return channels

@@ -1,0 +1,164 @@
+"""The slice classifier: does this axial slice look abnormal?"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.bundle import ModelBundle
+from ctedge.clock import Clock
+from ctedge.door import Door, Source
+from ctedge.errors import UnsupportedGeometry
+from ctedge.prediction import SliceAnswer, SlicesPrediction, label_of
+from ctedge.quality import PictureQuality, Quality, judge, judge_picture
+from ctedge.readers.picture import is_picture, read_picture
+from ctedge.runtimes import Runtime
+from ctedge.scan import CTScan
+from ctedge.slice_input import slice_of_picture, slices_of_scan
+from ctedge.volume_door import as_scan
+
+#: Slices that run together, so that the memory does not grow with the scan.
+SLICES_A_RUN = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Picture:
+    """Grey levels (rows, columns) and where they came from."""
+
+    levels: npt.NDArray[np.uint8]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """Slices as `SliceSpec` wants them, (slices, rows, columns), and what is known of each."""
+
+    inputs: npt.NDArray[np.float32]
+    indices: tuple[int, ...]
+    z_mm: tuple[float | None, ...]
+    quality: Quality | PictureQuality
+
+
+class SliceClassifier(Door[SlicesPrediction]):
+    """Judges single axial slices: those of a scan, or a picture of one.
+
+    >>> with SliceClassifier.load("slices.ctedge") as classifier:
+    ...     prediction = classifier.predict("scan.nii.gz")
+    >>> prediction.highest.index, prediction.highest.z_mm, prediction.highest.probability
+    """
+
+    task: ClassVar[str] = "slices"
+
+    def __init__(self, bundle: ModelBundle, runtime: Runtime) -> None:
+        super().__init__(bundle, runtime)
+        self._spec = bundle.slice_spec
+
+    def predict(self, source: Source, *, slices: Iterable[int] | None = None) -> SlicesPrediction:
+        """Judge slices.
+
+        Args:
+            source: a picture of one slice (.png, .jpg, .jpeg: 8-bit grey), a (rows, columns)
+                uint8 array of grey levels, or a scan: a NIfTI file, a folder with one axial DICOM
+                series, a CTScan, or an (X, Y, Z) array of HU whose axes grow towards Left,
+                Anterior and Superior. The rows of a picture run from anterior to posterior, its
+                columns towards Left; of how many slices a scan consists does not matter.
+            slices: indices of the scan's slices, 0 the most inferior; None means all.
+
+        Raises:
+            InputError: the scan or picture cannot be read, is not fit to be judged, or has no
+                such slice.
+            MissingExtra: a picture without the extra `pictures`.
+            InferenceFailed: the network's answer is not a finite number.
+        """
+        clock = Clock()
+        with clock.stage("read"):
+            given = _open(source)
+        with clock.stage("preprocess"):
+            prepared = self._prepare(given, slices)
+        with clock.stage("inference"):
+            outputs = [
+                output
+                for start in range(0, len(prepared.inputs), SLICES_A_RUN)
+                for output in self._run(prepared.inputs[start : start + SLICES_A_RUN])
+            ]
+        threshold = self.bundle.threshold
+        return SlicesPrediction(
+            slices=tuple(
+                SliceAnswer(
+                    index=index,
+                    z_mm=z_mm,
+                    logit=output["logit"],
+                    probability=output["probability"],
+                    label=label_of(output["probability"], threshold, self.bundle.labels),
+                )
+                for index, z_mm, output in zip(
+                    prepared.indices, prepared.z_mm, outputs, strict=True
+                )
+            ),
+            threshold=threshold,
+            quality=prepared.quality,
+            **self._context(given.source, clock),
+        )
+
+    def _prepare(self, given: CTScan | _Picture, slices: Iterable[int] | None) -> _Prepared:
+        if isinstance(given, CTScan):
+            indices = _indices(given, slices)
+            shown = slices_of_scan(given, indices, self._spec)
+            return _Prepared(
+                inputs=shown.volume,
+                indices=indices,
+                z_mm=tuple(_z_mm(given, index) for index in indices),
+                quality=judge(given, shown, least_slices=1),
+            )
+        if slices is not None:
+            raise UnsupportedGeometry(
+                f"{given.source}: a picture is one slice", fix="leave slices out, or give a scan"
+            )
+        picture = slice_of_picture(given.levels, self._spec, source=given.source)
+        return _Prepared(
+            inputs=np.moveaxis(picture.volume, -1, 0),
+            indices=(0,),
+            z_mm=(None,),
+            quality=judge_picture(given.levels, self._spec, source=given.source),
+        )
+
+
+def _open(source: Source) -> CTScan | _Picture:
+    """A picture where the name, or an array's two axes, say so; else a scan."""
+    if isinstance(source, CTScan):
+        return source
+    if isinstance(source, str | os.PathLike):
+        if is_picture(source):
+            return _Picture(levels=read_picture(source), source=str(os.fspath(source)))
+        return as_scan(source)
+    array = np.asarray(source)
+    return _Picture(levels=array, source="array") if array.ndim == 2 else as_scan(source)
+
+
+def _indices(scan: CTScan, slices: Iterable[int] | None) -> tuple[int, ...]:
+    indices = tuple(
+        range(scan.shape[2]) if slices is None else (operator.index(index) for index in slices)
+    )
+    if not indices or len(set(indices)) != len(indices):
+        raise UnsupportedGeometry(
+            f"{scan.source}: no slices are named, or one of them twice",
+            found=list(indices)[:20],
+            expected=f"different indices, 0 (the most inferior) to {scan.shape[2] - 1}",
+            fix="name every slice once, or leave slices out to judge all",
+        )
+    return indices
+
+
+def _z_mm(scan: CTScan, index: int) -> float | None:
+    """Where the centre of a slice lies along Superior; None where only its order is known."""
+    if scan.orientation_assumed:
+        return None
+    columns, rows, _ = scan.shape
+    centre = scan.affine @ np.array([(columns - 1) / 2, (rows - 1) / 2, index, 1.0])
+    return round(float(centre[2]), 3)

@@ -1,0 +1,23 @@
+"""The command `ctedge` in a process of its own, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+CTEDGE = [sys.executable, "-m", "ctedge"]
+
+
+def run(*arguments, **options):
+    environment = os.environ | {"COLUMNS": "120", "NO_COLOR": "1"}
+    return subprocess.run(
+        [*CTEDGE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        check=False,
+        timeout=120,
+        **options,
+    )

@@ -1,0 +1,105 @@
+"""What cannot be exported is refused early, and leaves nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tensorflow", exc_type=ImportError)
+pytest.importorskip("tf2onnx", exc_type=ImportError)
+
+from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle, OutputError
+from ctedge_export.onnx_bundle import export_onnx
+from run_factory import SMALL, build, read_document, small_run, write_document, write_run
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("schema_version", 1),
+        ("task", "diagnosis"),
+        ("task", "slices"),
+        ("task", "severity"),
+        ("threshold", None),
+        ("threshold", 0),
+        ("threshold", 1.0),
+        ("threshold", float("nan")),
+        ("threshold", "0.5"),
+        ("labels", "normal"),
+        ("labels", ["normal"]),
+        ("spec", {}),
+        ("input_shape", [1, 46, 48, 50]),
+        ("data", None),
+        ("metrics", []),
+        ("metrics", {"auc": float("nan")}),
+        ("training", {"note": "\ud800"}),
+    ],
+)
+def test_a_broken_run_is_refused(run_folder: Path, tmp_path: Path, key: str, value: Any) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    (copy / "model.keras").symlink_to(run_folder / "model.keras")
+    write_document(copy, {**read_document(run_folder), key: value})
+    with pytest.raises(InvalidBundle, match=r"model\.json|spec"):
+        export_onnx(copy, tmp_path / "x.ctedge")
+    assert not (tmp_path / "x.ctedge").exists()
+
+
+def test_another_keras_file_is_refused_unread(run_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    write_document(copy, read_document(run_folder))
+    with pytest.raises(InvalidBundle, match=r"model\.keras"):
+        export_onnx(copy, tmp_path / "x.ctedge")
+    (copy / "model.keras").write_bytes(b"other")
+    with pytest.raises(DigestMismatch, match=r"model\.keras"):
+        export_onnx(copy, tmp_path / "x.ctedge")
+
+
+def test_a_keras_file_that_is_none_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    (tmp_path / "model.keras").write_bytes(b"other")
+    digest = hashlib.sha256(b"other").hexdigest()
+    write_document(tmp_path, {**read_document(run_folder), "model_sha256": digest})
+    with pytest.raises(InvalidBundle, match="Keras cannot read"):
+        export_onnx(tmp_path, tmp_path / "x.ctedge")
+
+
+def test_a_network_of_another_shape_is_refused(tmp_path: Path) -> None:
+    run_folder = write_run(tmp_path / "run", build((46, 46, 46)), SMALL)
+    with pytest.raises(InvalidBundle, match="input"):
+        export_onnx(run_folder, tmp_path / "x.ctedge")
+
+
+def test_paths_that_do_not_fit_are_refused_early(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFound):
+        export_onnx(tmp_path / "nowhere", tmp_path / "x.ctedge")
+    with pytest.raises(OutputError, match="NAME"):
+        export_onnx(run_folder, tmp_path / "x.onnx")
+    (tmp_path / "data.ctedge").mkdir()
+    with pytest.raises(OutputError, match="no bundle"):
+        export_onnx(run_folder, tmp_path / "data.ctedge", overwrite=True)
+    with pytest.raises(OutputError, match="card notes"):
+        export_onnx(run_folder, tmp_path / "x.ctedge", card_notes=tmp_path / "none.md")
+
+
+def test_a_full_disk_leaves_nothing(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ctedge.files.os.fsync", full)
+    with pytest.raises(OutputError, match="No space"):
+        export_onnx(run_folder, tmp_path / "x.ctedge")
+    assert list(tmp_path.iterdir()) == []

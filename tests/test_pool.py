@@ -1,0 +1,146 @@
+"""Worker processes: answers in any order, the first error wins, and none outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctedge import pool
+from ctedge.errors import UnreadableScan
+
+PARENT = """
+import os, sys, time
+sys.path.insert(0, {folder!r})
+from ctedge import pool
+import pool_work
+
+if __name__ == "__main__":
+    list(pool.each(pool_work.note_and_sleep, [{folder!r}] * 4, workers=2))
+"""
+WORK = """
+import os, pathlib, time
+
+def note_and_sleep(folder):
+    (pathlib.Path(folder) / f"{os.getpid()}.pid").touch()
+    time.sleep(60)
+"""
+
+
+def refuse_three(number: int) -> int:
+    if number == 3:
+        raise UnreadableScan("three", found=number)
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_answers_come_with_their_places(workers: int) -> None:
+    assert dict(pool.each(abs, [-4, 5, -6], workers=workers)) == {0: 4, 1: 5, 2: 6}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_keeps_its_words(workers: int) -> None:
+    with pytest.raises(UnreadableScan, match="three") as caught:
+        list(pool.each(refuse_three, [1, 2, 3], workers=workers))
+    assert str(caught.value.found) == "3"
+
+
+def blas_threads(_number: int) -> str | None:
+    return os.environ.get("OPENBLAS_NUM_THREADS")
+
+
+def test_a_worker_computes_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert dict(pool.each(blas_threads, [1, 2], workers=2)) == {0: "1", 1: "1"}
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+class Interrupting(Sequence[Path]):
+    """Items of which asking for the third is when Ctrl-C is pressed."""
+
+    def __init__(self, folder: Path, count: int, press: Callable[[], None]) -> None:
+        self._items = [folder / str(number) for number in range(count)]
+        self._press = press
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == 2:
+            self._press()
+        return self._items[index]
+
+
+def touch_slowly(path: Path) -> None:
+    path.touch()
+    time.sleep(0.05)
+
+
+def press_here() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def press_where_another_thread_hears() -> None:
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    other.start()  # as a thread of BLAS: it was started before, without the mask
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    assert other.ident is not None
+    signal.pthread_kill(other.ident, signal.SIGINT)
+    time.sleep(0.1)
+    done.set()
+    other.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals by thread are POSIX")
+@pytest.mark.parametrize("press", [press_here, press_where_another_thread_hears])
+def test_ctrl_c_while_work_is_handed_out_drops_what_has_not_begun(
+    tmp_path: Path, press: Callable[[], None]
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    items = Interrupting(tmp_path, 300, press)
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.each(touch_slowly, items, workers=2))
+    # Two at work and as many as lie ready for them; 300 were handed out.
+    assert len(list(tmp_path.iterdir())) < 30
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # A process that ended, and whose parent has not asked for it yet, still has its number.
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "pool_work.py").write_text(WORK)
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, script])
+    try:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.pid"))) < 2:
+            assert time.monotonic() < until, "the workers did not start"
+            time.sleep(0.05)
+        workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    until = time.monotonic() + 30
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < until, "a worker outlived its parent"
+        time.sleep(0.05)

@@ -1,0 +1,68 @@
+"""Several devices: data parallel training through Keras, on two simulated CPU devices of JAX."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctedge.errors import RuntimeUnavailable
+from ctedge.phantom import write_dataset
+
+pytest.importorskip("keras")
+
+needs_jax = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="JAX is not installed"
+)
+
+
+def train_on_jax(data: Path, out: Path, devices: int, *more: str) -> str:
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    words = [
+        *(sys.executable, "-m", "ctedge", "train", "classifier", str(data), "-o", str(out)),
+        *("--preset", "published", "--grid", "46x46x46", "--epochs", "2", "--batch-size", "2"),
+        *("--workers", "1", "--feeders", "0", "--full-precision", "--seed", "4", *more),
+    ]
+    finished = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    return finished.stdout + finished.stderr
+
+
+@needs_jax
+def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, count=12, seed=3, shape=(48, 48, 46), split=(0.67, 0.33, 0.0))
+    said = train_on_jax(data, tmp_path / "two", 2, "--data-parallel")
+    assert (tmp_path / "two" / "model.json").is_file(), said
+    train_on_jax(data, tmp_path / "one", 1)
+    rows = [
+        [float(n) for n in line.split(",")[3:]]
+        for name in ("one", "two")
+        for line in (tmp_path / name / "history.csv").read_text().splitlines()[1:]
+    ]
+    # The same batches; sums in another order, and dropout drawn for the whole batch.
+    assert rows[0] == pytest.approx(rows[2], abs=2e-3)
+    document = json.loads((tmp_path / "two" / "model.json").read_text())
+    assert document["training"]["data_parallel"] is True
+    assert document["versions"]["backend"] == "jax"
+    said = train_on_jax(data, tmp_path / "none", 1, "--data-parallel")
+    assert "nothing to distribute over" in said
+
+
+def test_another_backend_says_what_it_takes() -> None:
+    import keras
+
+    from ctedge_training.backend import distribute
+
+    if keras.config.backend() == "jax":
+        pytest.skip("this is the backend it takes")
+    with pytest.raises(RuntimeUnavailable, match="JAX backend"):
+        distribute()

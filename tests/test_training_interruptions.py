@@ -1,0 +1,76 @@
+"""Trainings that real life interrupts: killed in the middle, and gone on with."""
+
+# ruff: noqa: E402 - imports follow the check for the optional packages
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+pytest.importorskip("matplotlib")
+
+from ctedge.phantom import write_dataset
+from ctedge_training.learning import weights
+from ctedge_training.run import Run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder, count=14, seed=3, shape=(48, 48, 46))
+    return folder
+
+
+def command(data: Path, out: Path, *more: str) -> list[str]:
+    """The whole recipe, so that averaging, mixup and order have to survive too."""
+    return [
+        *(sys.executable, "-m", "ctedge", "train", "classifier", str(data), "-o", str(out)),
+        *("--grid", "46x46x46", "--epochs", "4", "--batch-size", "2", "--seed", "5"),
+        *("--full-precision", "--workers", "1", "--feeders", "1", *more),
+    ]
+
+
+def run(words: list[str]) -> None:
+    finished = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_killed_and_resumed_is_as_never_killed(data: Path, tmp_path: Path) -> None:
+    if keras.config.backend() == "torch":
+        pytest.skip("on torch a resumed training goes on, but with another dropout sequence")
+    run(command(data, tmp_path / "whole"))
+    out = tmp_path / "killed"
+    training = subprocess.Popen(
+        command(data, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + 300
+        history = out / "history.csv"
+        while not history.is_file() or len(history.read_text().splitlines()) < 3:
+            assert training.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < until, "no epoch in time"
+            time.sleep(0.01)
+    finally:
+        training.send_signal(signal.SIGKILL)
+        training.wait()
+    assert not (out / "model.json").exists()
+
+    run(command(data, out, "--resume"))
+
+    whole, resumed = Run.open(tmp_path / "whole"), Run.open(out)
+    pairs = zip(
+        weights.load_network(resumed).get_weights(),
+        weights.load_network(whole).get_weights(),
+        strict=True,
+    )
+    for found, expected in pairs:
+        np.testing.assert_array_equal(found, expected)
+    assert resumed.document["metrics"] == whole.document["metrics"]
+    assert resumed.document["threshold"] == whole.document["threshold"]
+    assert not [path for path in out.rglob("*") if path.name.startswith(".partial")]

@@ -1,0 +1,43 @@
+"""`ctedge train phantoms`: synthetic chests with known truth."""
+
+# ruff: noqa: PLR0913, PLR0917 - the arguments of a command are its options
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ctedge_training.cli import options as o
+
+
+def phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of scans.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of all chests.")] = 0,
+    scores: Annotated[
+        Literal["half", "uniform"],
+        typer.Option(help="half: half of them healthy. uniform: scores over 0-100."),
+    ] = "half",
+    shape: Annotated[str, typer.Option(help="Voxels towards Left, Anterior, Superior.")] = (
+        "128x128x64"
+    ),
+    workers: o.Workers = o.CPUS,
+) -> None:
+    """Write synthetic chests with labels, to train and test on."""
+    from ctedge.phantom import write_dataset
+    from ctedge_training.progress import Reporter
+
+    x, y, z = o.sizes(shape, least=2)
+    reporter = Reporter.terminal()
+    with reporter.bar("phantoms", count) as advance:
+        write_dataset(
+            folder,
+            count=count,
+            seed=seed,
+            shape=(x, y, z),
+            scores=scores,
+            workers=workers,
+            progress=lambda _done, _total: advance(),
+        )
+    reporter.say(f"{folder}: {count} synthetic scans written")

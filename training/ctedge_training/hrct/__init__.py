@@ -1,0 +1,1 @@
+"""The HRCT study's data: DICOM studies, reference numbers, lung masks, HDF5 files."""

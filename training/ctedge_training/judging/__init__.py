@@ -1,0 +1,1 @@
+"""How good a finished training is, with intervals, tables and pictures."""

@@ -1,0 +1,1 @@
+"""What turns stored volumes into a trained network: recipe, batches, epochs, checkpoint."""

@@ -1,0 +1,1 @@
+"""Checkpoints of earlier Keras versions, read without Keras."""

@@ -1,0 +1,1 @@
+"""The Keras example's data: download, checks, unpacking, and the labels of MosMedData."""
