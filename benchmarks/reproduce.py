@@ -189,7 +189,7 @@ def ablation(work: Work) -> dict[str, Any]:
     writer.writerows(kept)
     labels = write_atomic(work.folder / "labels.csv", text.getvalue())
     out = work.folder / "runs"
-    arguments = ("--labels", labels, "--epochs", 6, "--learning-rate", 0.001, *work.extra)
+    arguments = ("--labels", labels, "--epochs", 5, "--learning-rate", 0.001, *work.extra)
     work.ctedge("train", "ablate", data, "-o", out, "--seeds", len(SEEDS), *arguments)
     document: dict[str, Any] = json.loads((out / "ablation.json").read_text())
     document["command"] = work.commands[-1]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ctedge import pool
-from ctedge.errors import UnreadableScan
+from ctedge.errors import UnreadableScan, WorkerLost
 
 PARENT = """
 import os, sys, time
@@ -61,6 +61,15 @@ def test_a_worker_computes_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     assert dict(pool.each(blas_threads, [1, 2], workers=2)) == {0: "1", 1: "1"}
     assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def die(_number: int) -> None:
+    os._exit(3)
+
+
+def test_a_lost_worker_is_an_error_of_ours() -> None:
+    with pytest.raises(WorkerLost, match="fewer workers"):
+        list(pool.each(die, [1, 2], workers=2))
 
 
 class Interrupting(Sequence[Path]):

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("keras")
 pytest.importorskip("matplotlib")
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, OutputError
 from ctedge.phantom import write_dataset
 from ctedge_training import recipes
 from ctedge_training.ablation import ablate, variants
@@ -94,6 +94,10 @@ def test_folds_are_runs_and_a_summary(data: Path, tmp_path: Path) -> None:
     model = (tmp_path / "fold-1" / "model.keras").stat().st_mtime_ns
     again = cross_validate(CLASSIFIER, source, tmp_path, folds=2, settings=TINY, resume=True)
     assert again == document
+    assert (tmp_path / "fold-1" / "model.keras").stat().st_mtime_ns == model
+    other = replace(TINY, learning_rate=0.5)
+    with pytest.raises(OutputError, match="learning_rate"):
+        cross_validate(CLASSIFIER, source, tmp_path, folds=2, settings=other, resume=True)
     assert (tmp_path / "fold-1" / "model.keras").stat().st_mtime_ns == model
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ctedge.errors import UnreadableScan as UnreadableScan
     from ctedge.errors import UnsafeModel as UnsafeModel
     from ctedge.errors import UnsupportedGeometry as UnsupportedGeometry
+    from ctedge.errors import WorkerLost as WorkerLost
     from ctedge.errors import WrongTask as WrongTask
     from ctedge.prediction import Prediction as Prediction
     from ctedge.prediction import SeverityPrediction as SeverityPrediction
@@ -94,6 +95,7 @@ _HOME_OF = {
         "UnreadableScan",
         "UnsafeModel",
         "UnsupportedGeometry",
+        "WorkerLost",
         "WrongTask",
     ),
     "errors",

@@ -20,6 +20,7 @@
     ├── MissingExtra               an optional package is needed; names the extra
     ├── DatasetError               labels or scans a training cannot start from
     ├── OutputError                a result cannot be written (disk full, no permission)
+    ├── WorkerLost                 a worker process was killed, or ran out of memory
     └── GateFailed                 a conversion changed the model's answers (exit code 3)
 
 A message says what happened, what was found against what was expected, and what to do next.
@@ -160,6 +161,10 @@ class DatasetError(CTEdgeError):
 
 class OutputError(CTEdgeError):
     """A result cannot be written: disk full, no permission, or already there."""
+
+
+class WorkerLost(CTEdgeError):
+    """A worker process ended before its work was done: killed, or out of memory."""
 
 
 class GateFailed(CTEdgeError):

@@ -10,7 +10,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from ctedge.errors import WorkerLost
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -25,6 +28,9 @@ def each(
         work: a module-level function, or a `functools.partial` of one.
         items: what to work on; sent to the other processes by pickle.
         workers: processes. The first error stops what has not begun, and is raised.
+
+    Raises:
+        WorkerLost: a process was killed, or ran out of memory.
     """
     if workers <= 1 or len(items) <= 1:
         for index, item in enumerate(items):
@@ -35,7 +41,9 @@ def each(
         with interrupts_held_back():  # the processes start here, and inherit that
             futures = {pool.submit(work, item): index for index, item in enumerate(items)}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            with losses_named():
+                answer = future.result()
+            yield futures[future], answer
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -48,6 +56,24 @@ def executor(workers: int) -> ProcessPoolExecutor:
     # "spawn": a process that has started threads (BLAS, TensorFlow) must not be forked.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_settle_in)
+
+
+@contextlib.contextmanager
+def losses_named() -> Iterator[None]:
+    """Say what a broken pool of processes means.
+
+    Raises:
+        WorkerLost: inside, a worker's answer was asked for and the worker was gone.
+    """
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise WorkerLost(
+            "a worker process ended before its work was done",
+            expected="enough memory for every worker; in a script, work that starts under"
+            ' `if __name__ == "__main__":`',
+            fix="use fewer workers, and look whether the system killed one (dmesg)",
+        ) from error
 
 
 #: How NumPy's linear algebra is told to stay on one thread, whichever library it was built with.

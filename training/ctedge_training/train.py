@@ -12,7 +12,6 @@ from ctedge.extras import require
 from ctedge.run_folder import DOCUMENT_FILE
 from ctedge_training.backend import distribute, forget_networks, make_deterministic, require_keras
 from ctedge_training.datasets.source import Source
-from ctedge_training.datasets.store import data_digest
 from ctedge_training.learning.job import Job
 from ctedge_training.learning.settings import Settings
 from ctedge_training.progress import Reporter
@@ -110,12 +109,32 @@ def run_job(job: Job, *, resume: bool = False) -> Run:
 
 
 def finished_run(job: Job) -> Run | None:
-    """The finished run in the job's folder, if it was trained on the same data."""
+    """The finished run in the job's folder; None where there is none.
+
+    Raises:
+        OutputError: it was trained on other data or with other settings.
+    """
     try:
         found = Run.open(job.folder)
     except CTEdgeError:
         return None
-    return found if found.document["data"]["digest"] == data_digest(job.volumes) else None
+    _check_identity(_identity_of(found), job)
+    return found
+
+
+def _identity_of(found: Run) -> dict[str, Any]:
+    """`Job.identity` as a finished run recorded it."""
+    document, training = found.document, found.document["training"]
+    settings = {**training, "shuffle_labels": training.get("shuffled_labels")}
+    return {
+        "task": found.task.name,
+        "spec": document["spec"],
+        "settings": {key: settings.get(key) for key in Settings().to_json()},
+        "data": document["data"]["digest"],
+        "labels": document["labels"],
+        "start_from": (training["start_from"] or {}).get("model_sha256"),
+        "imagenet": training["imagenet"],
+    }
 
 
 def _fit(network: keras.Model, job: Job, *, resume: bool) -> Progress:
@@ -168,8 +187,15 @@ def _check_identity(found: dict[str, Any], job: Job) -> None:
     changed = [key for key in expected if found.get(key) != expected[key]]
     if changed:
         raise OutputError(
-            f"{job.folder}: the interrupted training was another one ({', '.join(changed)} differ)",
-            found={key: expected[key] for key in changed},
-            expected={key: found.get(key) for key in changed},
+            f"{job.folder}: the training there was another one ({', '.join(changed)} differ)",
+            found={key: _changed(expected[key], found.get(key)) for key in changed},
+            expected={key: _changed(found.get(key), expected[key]) for key in changed},
             fix="resume with the options and data it was started with, or start anew elsewhere",
         )
+
+
+def _changed(mine: Any, other: Any) -> Any:
+    """Of two groups of settings, what this one has that the other has not."""
+    if not isinstance(mine, dict) or not isinstance(other, dict):
+        return mine
+    return {key: value for key, value in mine.items() if other.get(key) != value}

@@ -75,11 +75,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         if self._executor is None:
             batch = self._plan.work(index).make()
         else:
-            with pool.interrupts_held_back():  # a process may start here, and inherits that
-                for later in range(index, min(index + self._ahead + 1, len(self._plan))):
-                    if later not in self._under_way:
-                        work = self._plan.work(later)
-                        self._under_way[later] = self._executor.submit(make, work)
-            batch = self._under_way.pop(index).result()
+            with pool.losses_named():
+                with pool.interrupts_held_back():  # a process may start here, and inherits that
+                    self._hand_out(self._executor, index)
+                batch = self._under_way.pop(index).result()
         self.waited_s += time.perf_counter() - started
         return batch
+
+    def _hand_out(self, executor: ProcessPoolExecutor, index: int) -> None:
+        for later in range(index, min(index + self._ahead + 1, len(self._plan))):
+            if later not in self._under_way:
+                self._under_way[later] = executor.submit(make, self._plan.work(later))
