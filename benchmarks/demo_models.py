@@ -2,7 +2,7 @@
 
     python benchmarks/demo_models.py RUNS BUNDLES -o benchmarks/results/demo-models.json
 
-RUNS holds the run folders of `training/DEMO_MODELS.md`; BUNDLES holds pneumonia.ctedge and
+RUNS holds the run folders of `training/demo_models.sh`; BUNDLES holds pneumonia.ctedge and
 severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans
 are judged where CTEDGE_TEST_DATA names their folder; nothing is tuned to them.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,18 @@ from ctedge.files import write_atomic
 from ctedge.run_folder import read_run
 
 DIFFICULTY = Path(__file__).parent / "results" / "phantom-difficulty.json"
-ROLES = {"classifier": "c3", "severity": "s4", "shuffled labels": "shuffled"}
+ROLES = {"classifier": "c3", "severity": "s3", "shuffled labels": "shuffled"}
 
 
 def real_scans(folder: Path) -> dict[str, CTScan]:
     """The two real chests: what they are, and the scan."""
-    import pydicom
-
-    mixed = folder / "dicom" / "noncovid_chest_two_acquisitions"
-    with tempfile.TemporaryDirectory() as second:
-        for path in mixed.glob("*.dcm"):
-            if pydicom.dcmread(path, stop_before_pixels=True).AcquisitionNumber == 2:
-                (Path(second) / path.name).symlink_to(path.resolve())
-        without = read_scan(second)
     return {
         "COVID-positive chest (MIDRC-RICORD-1A, 124 slices)": read_scan(
             folder / "dicom" / "covid_chest"
         ),
-        "chest without COVID (TCGA-LIHC, acquisition 2, 59 slices)": without,
+        "chest without COVID (TCGA-LIHC, acquisition 2, 59 slices)": read_scan(
+            folder / "dicom" / "noncovid_chest_two_acquisitions", acquisition=2
+        ),
     }
 
 

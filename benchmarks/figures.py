@@ -93,6 +93,25 @@ def system_rows() -> Iterator[str]:
             yield f"| {name} | | | test | {means} | {published} | |"
 
 
+def ablation_rows() -> Iterator[str]:
+    """One line of Markdown per variant of `ablation.json`."""
+    document = json.loads((RESULTS / "ablation.json").read_text())
+    measures = document["measures"]
+    names = " | ".join(_MEASURE_NAMES[measure] for measure in measures)
+    yield f"| trained with | {names} | AUC against all parts |"
+    yield "| --- |" + " --- |" * (len(measures) + 1)
+    for row in document["table"]:
+        cells = [f"{row[name]['mean']:.3f} ± {row[name]['deviation']:.3f}" for name in measures]
+        gap = row[measures[0]]
+        difference = f"{gap['against_the_whole']:+.3f} ± {gap['standard_error']:.3f}"
+        if row is document["table"][0]:
+            difference = ""
+        yield f"| {row['variant']} | " + " | ".join([*cells, difference]) + " |"
+
+
+_MEASURE_NAMES = {"auc": "AUC", "loss": "cross-entropy", "ece": "calibration error"}
+
+
 def _run_row(
     system: str, document: dict[str, Any], run: dict[str, Any], judged: dict[str, Any]
 ) -> str:
@@ -133,4 +152,4 @@ def _interval(metric: dict[str, Any], digits: int) -> str:
 
 if __name__ == "__main__":
     print("\n".join([*speed_rows(), "", *model_rows(), ""]))
-    print("\n".join(system_rows()))
+    print("\n".join([*system_rows(), "", *ablation_rows()]))

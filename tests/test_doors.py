@@ -21,7 +21,6 @@ from ctedge import (
     CTScan,
     DigestMismatch,
     InferenceFailed,
-    InvalidBundle,
     NotHounsfield,
     RuntimeUnavailable,
     SeverityRegressor,
@@ -29,8 +28,10 @@ from ctedge import (
     UnsupportedGeometry,
     WrongTask,
     preprocess,
+    segment_lungs,
 )
 from ctedge.doors import load_door
+from ctedge.phantom import draw_patient, render
 from ctedge.runtimes import onnx_runtime
 
 #: float32 sums over 512 voxels, in another order.
@@ -254,11 +255,18 @@ def test_a_probability_that_is_none_is_an_error(tmp_path, chest):
         classifier.predict(chest)
 
 
-def test_a_network_for_lungs_only_is_refused(tmp_path):
+def test_a_network_for_lungs_only_sees_what_segmentation_finds(tmp_path):
     spec = {**SPEC.to_json(), "lungs_only": True}
-    bundle = write_tiny(tmp_path / "lungs.ctedge", spec=spec)
-    with pytest.raises(InvalidBundle, match="lungs only"):
-        Classifier.load(bundle.path)
+    masked = write_tiny(tmp_path / "lungs.ctedge", spec=spec)
+    plain = write_tiny(tmp_path / "plain.ctedge")
+    phantom = render(draw_patient(3, lesion_share=0.1), shape=(64, 64, 32))
+    scan = CTScan.from_oriented(phantom.voxels, phantom.affine, source="phantom")
+    outside_air = np.where(segment_lungs(scan).on(scan), scan.voxels, -1000)
+    with Classifier.load(masked.path) as first, Classifier.load(plain.path) as second:
+        sees_lungs, sees_all = first.predict(scan), second.predict(scan)
+        same = second.predict(CTScan.from_oriented(outside_air, scan.affine, source="lungs"))
+    assert sees_lungs.logit == pytest.approx(same.logit, abs=1e-6)
+    assert sees_lungs.logit != pytest.approx(sees_all.logit, abs=1e-3)
 
 
 @pytest.mark.parametrize(

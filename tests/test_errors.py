@@ -52,3 +52,13 @@ def test_errors_survive_a_process_pool(kind):
 def test_only_a_failed_gate_exits_with_3():
     assert {kind.__name__ for kind in KINDS if kind.exit_code == 3} == {"GateFailed"}
     assert {kind.exit_code for kind in KINDS} == {1, 3}
+
+
+def test_a_name_from_outside_cannot_steer_the_terminal():
+    error = errors.UnreadableScan(
+        "a\x1b]0;owned\x07.nii: broken", found="\x1b[31m\u202e", fix="é µ"
+    )
+    assert "\x1b" not in str(error)
+    assert "\u202e" not in str(error)
+    assert "a\\x1b]0;owned\\x07.nii" in str(error)
+    assert str(error).endswith("é µ")

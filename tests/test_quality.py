@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from ctedge import KERAS_EXAMPLE, CTScan, NotHounsfield, UnsupportedGeometry
+from ctedge.planes import PlanesInMemory
 from ctedge.preprocessing import resample
 from ctedge.quality import judge
 
 
 def judged(voxels, **scan):
-    made = CTScan(**{"voxels": voxels, "affine": np.diag([-0.7, 0.7, 5.0, 1.0]), **scan})
+    made = CTScan(
+        **{"planes": PlanesInMemory(voxels), "affine": np.diag([-0.7, 0.7, 5.0, 1.0]), **scan}
+    )
     return judge(made, resample(made, KERAS_EXAMPLE))
 
 

@@ -38,7 +38,7 @@ def test_reads_voxels_type_and_geometry(tmp_path, chest, las_affine, dtype, suff
     scan = read_scan(path)
     np.testing.assert_array_equal(scan.voxels, voxels)
     np.testing.assert_allclose(scan.affine, las_affine)
-    assert scan.voxels.dtype == np.dtype(dtype)
+    assert scan.voxels.dtype.newbyteorder("=") == np.dtype(dtype).newbyteorder("=")
     assert scan.source == str(path)
     assert not scan.orientation_assumed
 
@@ -144,7 +144,7 @@ class TestBadFiles:
         path = tmp_path / "scan.nii.gz"
         path.write_bytes(gzip.compress(plain + bytes(1 << 27), compresslevel=1))
         with pytest.raises(UnreadableScan, match="more data than the volume"):
-            read_scan(path)
+            _ = read_scan(path).voxels
 
     def test_an_empty_path(self):
         with pytest.raises(ScanNotFound, match="empty"):
@@ -167,7 +167,7 @@ class TestBadFiles:
         data = path.read_bytes()
         path.write_bytes(data[: int(len(data) * keep)])
         with pytest.raises(UnreadableScan):
-            read_scan(path)
+            _ = read_scan(path).voxels
 
     def test_one_changed_byte_in_the_gzip_stream(self, tmp_path, chest, las_affine):
         path = save(tmp_path / "scan.nii.gz", chest, las_affine)
@@ -175,7 +175,7 @@ class TestBadFiles:
         data[len(data) // 2] ^= 0x10
         path.write_bytes(data)
         with pytest.raises(UnreadableScan, match="damaged"):
-            read_scan(path)
+            _ = read_scan(path).voxels
 
     @pytest.mark.parametrize(
         "content", [b"hello", b"\x1f\x8b", b"PK\x03\x04" + bytes(600), bytes(348), bytes(5000)]

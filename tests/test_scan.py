@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ctedge import CTScan, InputError, UnsupportedGeometry, preprocess
+from ctedge.planes import PlanesInMemory
 
 ALL_ORIENTATIONS = [
     "".join(code)
@@ -70,12 +71,12 @@ def test_an_array_says_that_its_orientation_was_assumed(chest):
 )
 def test_an_affine_that_contradicts_las_is_refused(chest, affine):
     with pytest.raises(UnsupportedGeometry):
-        CTScan(voxels=chest, affine=affine)
+        CTScan(planes=PlanesInMemory(chest), affine=affine)
 
 
 def test_what_is_no_array_is_an_input_error(chest):
     with pytest.raises(InputError):
-        CTScan(voxels=chest.tolist(), affine=np.diag([-1.0, 1, 1, 1]))
+        CTScan(planes=PlanesInMemory(chest.tolist()), affine=np.diag([-1.0, 1, 1, 1]))
     with pytest.raises(InputError):
         CTScan.from_array([[[1, 2], [3]]])
     with pytest.raises(InputError, match="masked"):

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "ctedge_export": {"ctedge", "ctedge_export"},
     "ctedge_training": {"ctedge", "ctedge_training"},
 }
-SDK_THIRD_PARTY = {"numpy", "nibabel", "typer", "rich", "onnxruntime", "pydicom", "PIL"}
+SDK_THIRD_PARTY = {"numpy", "nibabel", "isal", "typer", "rich", "onnxruntime", "pydicom", "PIL"}
 
 
 def imported(path) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("keras")
 pytest.importorskip("matplotlib")
 
-from ctedge.errors import DatasetError, OutputError
+from ctedge.errors import DatasetError, DigestMismatch, OutputError
 from ctedge.phantom import write_dataset
 from ctedge_training import recipes
 from ctedge_training.ablation import ablate, variants
@@ -74,6 +74,15 @@ def test_a_class_with_fewer_patients_than_folds_is_refused() -> None:
         deal(volumes, CLASSIFIER, 3, seed=0)
 
 
+def test_every_fold_validates_on_every_class() -> None:
+    volumes = volumes_of([(f"p{n}", float(n < 4)) for n in range(60)])
+    for fold in deal(volumes, CLASSIFIER, 2, seed=0):
+        assert {v.sample.answer for v in fold if v.sample.split == "validation"} == {0.0, 1.0}
+    volumes = volumes_of([(f"p{n}", float(n < 2)) for n in range(12)])
+    with pytest.raises(DatasetError, match="1 left when fold 1 is tested"):
+        deal(volumes, CLASSIFIER, 2, seed=0)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -95,14 +104,20 @@ def test_folds_are_runs_and_a_summary(data: Path, tmp_path: Path) -> None:
     again = cross_validate(CLASSIFIER, source, tmp_path, folds=2, settings=TINY, resume=True)
     assert again == document
     assert (tmp_path / "fold-1" / "model.keras").stat().st_mtime_ns == model
+    with pytest.raises(OutputError, match="--resume"):
+        cross_validate(CLASSIFIER, source, tmp_path, folds=2, settings=TINY)
     other = replace(TINY, learning_rate=0.5)
     with pytest.raises(OutputError, match="learning_rate"):
         cross_validate(CLASSIFIER, source, tmp_path, folds=2, settings=other, resume=True)
     assert (tmp_path / "fold-1" / "model.keras").stat().st_mtime_ns == model
+    with (tmp_path / "fold-1" / "model.keras").open("ab") as stream:
+        stream.write(b"more")
+    with pytest.raises(DigestMismatch):  # and never trained again without a word
+        cross_validate(CLASSIFIER, source, tmp_path, folds=2, settings=TINY, resume=True)
 
 
 def test_each_part_of_the_recipe_has_a_row() -> None:
-    full = recipes.preset("ctedge", CLASSIFIER)
+    full = recipes.preset("every-part", CLASSIFIER)
     rows = {variant.name: variant.settings for variant in variants(full, CLASSIFIER.spec)}
     assert rows.pop("the whole recipe") == full
     plain = rows.pop("none of it")
@@ -111,7 +126,7 @@ def test_each_part_of_the_recipe_has_a_row() -> None:
     assert (plain.epochs, plain.learning_rate) == (full.epochs, full.learning_rate)
     assert all(settings != full for settings in rows.values())
     assert len({str(settings.to_json()) for settings in rows.values()}) == len(rows)
-    severity = recipes.preset("ctedge", SEVERITY)
+    severity = recipes.preset("every-part", SEVERITY)
     names = [variant.name for variant in variants(severity, SEVERITY.spec)]
     assert "without mixup" not in names  # it has none
 

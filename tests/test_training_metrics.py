@@ -200,3 +200,11 @@ def test_all_hits_of_a_few_scans_are_no_certainty() -> None:
     wanted = binomtest(2, 2).proportion_ci(method="wilson")
     assert patients["sensitivity"]["ci95"] == pytest.approx([wanted.low, wanted.high])
     assert metrics_of(SEVERITY, [10.0, 90.0], [10.0, 90.0])["exact_class"]["ci95"][0] < 0.5
+
+
+def test_a_network_that_says_one_thing_only_is_no_certainty() -> None:
+    found = metrics_of(CLASSIFIER, [1] * 5 + [0] * 8, [0.1] * 13)
+    wanted = binomtest(8, 13).proportion_ci(method="wilson")
+    assert found["accuracy"]["ci95"] == pytest.approx([wanted.low, wanted.high])
+    low, high = found["balanced_accuracy"]["ci95"]
+    assert low < 0.5 < high

@@ -392,6 +392,27 @@ def test_evaluate_on_the_command_line(trained: Run, data: Path, tmp_path: Path) 
         evaluate(trained.folder, Source(folder=data), split="nowhere")
 
 
+def test_resuming_a_finished_run_gives_it_back_if_it_is_the_same(trained: Run, data: Path) -> None:
+    source = Source(folder=data)
+    again = train(CLASSIFIER, source, trained.folder, settings=SETTINGS, resume=True)
+    assert again.model_sha256 == trained.model_sha256
+    other = replace(SETTINGS, learning_rate=0.5)
+    with pytest.raises(OutputError, match="learning_rate"):
+        train(CLASSIFIER, source, trained.folder, settings=other, resume=True)
+    with pytest.raises(OutputError, match="task"):
+        train(SEVERITY, source, trained.folder, settings=SETTINGS, resume=True)
+
+
+def test_classes_in_another_order_are_not_judged(trained: Run, tmp_path: Path) -> None:
+    for label in trained.document["labels"]:
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "one.nii.gz").touch()
+    reverse = tuple(reversed(trained.document["labels"]))
+    source = Source(folder=tmp_path, classes=reverse, shares={"test": 1.0})
+    with pytest.raises(DatasetError, match="another order"):
+        evaluate(trained.folder, source)
+
+
 def test_what_was_learnt_does_not_test(trained: Run, data: Path, tmp_path: Path) -> None:
     rows = (data / "labels.csv").read_text()
     other = tmp_path / "other.csv"

@@ -29,7 +29,7 @@ from ctedge_training.learning import networks, weights
 from ctedge_training.run import Run
 from ctedge_training.tasks import CLASSIFIER, SLICES
 
-SIDE = 32
+SIDE = 64
 CLASSES = ("clear", "covid")
 
 

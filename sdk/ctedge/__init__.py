@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ctedge.errors import InvalidBundle as InvalidBundle
     from ctedge.errors import IrregularSeries as IrregularSeries
     from ctedge.errors import MissingExtra as MissingExtra
+    from ctedge.errors import NoLungs as NoLungs
     from ctedge.errors import NonFiniteVoxels as NonFiniteVoxels
     from ctedge.errors import NotHounsfield as NotHounsfield
     from ctedge.errors import OutputError as OutputError
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from ctedge.errors import UnsupportedGeometry as UnsupportedGeometry
     from ctedge.errors import WorkerLost as WorkerLost
     from ctedge.errors import WrongTask as WrongTask
+    from ctedge.lungs import AffectedShare as AffectedShare
+    from ctedge.lungs import BySide as BySide
+    from ctedge.lungs import LungMask as LungMask
+    from ctedge.lungs import affected_share as affected_share
+    from ctedge.lungs import segment_lungs as segment_lungs
     from ctedge.prediction import Prediction as Prediction
     from ctedge.prediction import SeverityPrediction as SeverityPrediction
     from ctedge.prediction import SliceAnswer as SliceAnswer
@@ -55,9 +61,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "AffectedShare": "lungs",
+    "BySide": "lungs",
     "CTScan": "scan",
     "Classifier": "classifier",
     "KERAS_EXAMPLE": "spec",
+    "LungMask": "lungs",
     "ModelBundle": "bundle",
     "PictureQuality": "quality",
     "Prediction": "prediction",
@@ -71,8 +80,10 @@ _HOME_OF = {
     "SliceClassifier": "slices",
     "SliceSpec": "spec",
     "SlicesPrediction": "prediction",
+    "affected_share": "lungs",
     "preprocess": "preprocessing",
     "read_scan": "readers",
+    "segment_lungs": "lungs",
 } | dict.fromkeys(
     (
         "BundleError",
@@ -87,6 +98,7 @@ _HOME_OF = {
         "InvalidBundle",
         "IrregularSeries",
         "MissingExtra",
+        "NoLungs",
         "NonFiniteVoxels",
         "NotHounsfield",
         "OutputError",

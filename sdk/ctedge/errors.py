@@ -8,7 +8,8 @@
     │   ├── IrregularSeries        a DICOM folder that is not one regular axial series
     │   ├── CodecUnavailable       nothing installed decodes this transfer syntax
     │   ├── NonFiniteVoxels        NaN or infinity among the voxels
-    │   └── NotHounsfield          the values are no Hounsfield units
+    │   ├── NotHounsfield          the values are no Hounsfield units
+    │   └── NoLungs                no lung can be found in the scan
     ├── BundleError                something is wrong with the model bundle
     │   ├── BundleNotFound         no such bundle
     │   ├── InvalidBundle          manifest missing, broken, or of an unknown schema
@@ -63,7 +64,7 @@ class CTEdgeError(Exception):
             lines.append(f"  expected: {self.expected}")
         if self.fix is not None:
             lines.append(f"  to do:    {self.fix}")
-        return "\n".join(lines)
+        return "\n".join(_printable(line) for line in lines)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive a process pool otherwise.
@@ -79,6 +80,14 @@ class CTEdgeError(Exception):
             "expected": None if self.expected is None else str(self.expected),
             "fix": self.fix,
         }
+
+
+def _printable(text: str) -> str:
+    """Without what would steer a terminal: names come from outside. Lines stay lines."""
+    return "".join(
+        mark if mark.isprintable() or mark == "\n" else mark.encode("unicode_escape").decode()
+        for mark in text
+    )
 
 
 def _rebuild(
@@ -117,6 +126,10 @@ class NonFiniteVoxels(InputError):
 
 class NotHounsfield(InputError):
     """The values cannot be Hounsfield units."""
+
+
+class NoLungs(InputError):
+    """No lung can be found in the scan."""
 
 
 class BundleError(CTEdgeError):

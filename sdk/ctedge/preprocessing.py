@@ -10,15 +10,19 @@ scipy.ndimage.zoom(order=1)) within 1e-6; a test holds it there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.planes import in_memory
 from ctedge.scan import CTScan
 from ctedge.spec import CANONICAL_AXES, KERAS_EXAMPLE, PreprocessSpec
+
+#: From an index along the slowest axis to the plane there, (middle, fast).
+_Fetch = Callable[[int], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +73,10 @@ def resample(
     mask = _check_mask(scan, spec, lung_mask)
     low, high = spec.hu_window
     taps = _taps(scan.shape, spec)
-    # Walk the array as it lies in memory: planes along the slowest axis, whole rows of each.
-    slow, middle, fast = np.argsort([-abs(stride) for stride in scan.voxels.strides], kind="stable")
-    memory_order = (slow, middle, fast)
+    memory_order, fetch = _way_through(scan, taps)
+    slow, middle, fast = memory_order
     planes = _Planes(
-        voxels=scan.voxels.transpose(memory_order),
+        fetch=fetch,
         mask=None if mask is None else mask.transpose(memory_order),
         rows=taps[middle],
         window=(low, high),
@@ -90,6 +93,19 @@ def resample(
     to_output = np.argsort([_axis_of(side) for side in spec.axes])[list(memory_order)]
     volume = np.ascontiguousarray(volume.transpose(np.argsort(to_output)))
     return NetworkInput(volume=volume, lowest_hu=planes.lowest, highest_hu=planes.highest)
+
+
+def _way_through(scan: CTScan, taps: list[_Taps]) -> tuple[tuple[int, int, int], _Fetch]:
+    """The axes from the slowest to the fastest, and how to get a plane across the slowest."""
+    array = in_memory(scan.planes)
+    if array is not None:  # as it lies in memory: planes along the slowest axis, whole rows of each
+        slow, middle, fast = np.argsort([-abs(stride) for stride in array.strides], kind="stable")
+        walked = array.transpose(slow, middle, fast)
+        return (int(slow), int(middle), int(fast)), walked.__getitem__
+    # Slice by slice, each once, in the order in which they are first asked for.
+    wanted = list(dict.fromkeys(index for step in taps[2].steps() for index in step[:2]))
+    coming = scan.planes.each(wanted)
+    return (2, 1, 0), lambda _index: next(coming).T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +138,12 @@ class _Planes:
     def __init__(
         self,
         *,
-        voxels: npt.NDArray[Any],
+        fetch: _Fetch,
         mask: npt.NDArray[np.bool_] | None,
         rows: _Taps,
         window: tuple[float, float],
     ) -> None:
-        self._voxels = voxels
+        self._fetch = fetch
         self._mask = mask
         self._rows, places = np.unique(
             np.concatenate([rows.lower, rows.upper]), return_inverse=True
@@ -142,7 +158,7 @@ class _Planes:
     def read(self, index: int) -> npt.NDArray[np.float32]:
         """(output rows, input columns) of float32 HU inside the window. Not to be changed."""
         if index not in self._kept:
-            block = self._voxels[index].take(self._rows, axis=0)
+            block = self._fetch(index).take(self._rows, axis=0)
             self.lowest = min(self.lowest, float(block.min()))
             self.highest = max(self.highest, float(block.max()))
             clipped = _clip(block, *self._window)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import NonFiniteVoxels, UnreadableScan, UnsupportedGeometry
+from ctedge.planes import Planes, PlanesInMemory
 from ctedge.spec import CANONICAL_AXES
 
 #: A slice further than this from axial is refused: nothing is resampled to straighten it.
@@ -26,22 +27,24 @@ class CTScan:
     """Voxels, geometry and provenance of one CT volume.
 
     Attributes:
-        voxels: (X, Y, Z) array of HU, integer or float, whose axes grow towards the patient's
-            Left, Anterior and Superior side ("LAS"). A view where the file allows it.
+        planes: where the voxels are; those of DICOM stay in their files until they are asked for.
         affine: (4, 4) float64, voxel index to mm in the patient's RAS+ frame (as in NIfTI).
         source: the path it was read from, or "array".
         orientation_assumed: True when nothing said how the voxels lie, and LAS was assumed.
         excluded: files that were left out of the volume, each with the reason.
+        interpolated: slices that no file holds, made of their neighbours because it was asked for.
     """
 
-    voxels: npt.NDArray[Any]
+    planes: Planes
     affine: npt.NDArray[np.float64]
     source: str = "array"
     orientation_assumed: bool = False
     excluded: tuple[str, ...] = ()
+    interpolated: int = 0
 
     def __post_init__(self) -> None:
-        _check_voxels(self.voxels, self.source)
+        if isinstance(self.planes, PlanesInMemory):
+            _check_voxels(self.planes.array(), self.source)
         if nearest_axes(self.affine, source=self.source) != ((0, 1, 2), (False, False, False)):
             raise UnsupportedGeometry(
                 f"{self.source}: the affine says that the voxels are not in LAS order",
@@ -51,10 +54,20 @@ class CTScan:
         _check_spacing(self.spacing_mm, self.source)
 
     @property
+    def voxels(self) -> npt.NDArray[Any]:
+        """(X, Y, Z) array of HU, integer or float, in LAS order; reads all that was not read yet.
+
+        Its axes grow towards the patient's Left, Anterior and Superior side ("LAS").
+
+        Raises:
+            UnreadableScan, CodecUnavailable: a slice cannot be read or decoded.
+        """
+        return self.planes.array()
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along Left, Anterior, Superior."""
-        x, y, z = self.voxels.shape
-        return (x, y, z)
+        return self.planes.shape
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -82,7 +95,11 @@ class CTScan:
             array = np.asarray(voxels)
         except ValueError as error:
             raise _not_three_axes((), "array") from error
-        return cls(voxels=array, affine=np.diag([-1.0, 1.0, 1.0, 1.0]), orientation_assumed=True)
+        return cls(
+            planes=PlanesInMemory(array),
+            affine=np.diag([-1.0, 1.0, 1.0, 1.0]),
+            orientation_assumed=True,
+        )
 
     @classmethod
     def from_oriented(
@@ -109,13 +126,34 @@ class CTScan:
             raise _not_three_axes(voxels.shape, source)
         order, flips = nearest_axes(affine, source=source)
         view = np.transpose(voxels, order)
-        mapping = np.zeros((4, 4))
-        mapping[3, 3] = 1.0
-        for axis, (old, flip) in enumerate(zip(order, flips, strict=True)):
-            mapping[old, axis] = -1.0 if flip else 1.0
-            mapping[old, 3] = voxels.shape[old] - 1 if flip else 0.0
         view = view[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
-        return cls(voxels=view, affine=affine @ mapping, source=source, excluded=excluded)
+        return cls(
+            planes=PlanesInMemory(view),
+            affine=turned_affine(affine, voxels.shape, order, flips),
+            source=source,
+            excluded=excluded,
+        )
+
+
+def turned_affine(
+    affine: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+    order: tuple[int, int, int],
+    flips: tuple[bool, bool, bool],
+) -> npt.NDArray[np.float64]:
+    """The affine of the view that `nearest_axes` describes.
+
+    Args:
+        affine: (4, 4), index to mm, of the array as it was.
+        shape: of the array as it was.
+        order, flips: for each axis of the view, which axis it was, and whether it is turned round.
+    """
+    mapping = np.zeros((4, 4))
+    mapping[3, 3] = 1.0
+    for axis, (old, flip) in enumerate(zip(order, flips, strict=True)):
+        mapping[old, axis] = -1.0 if flip else 1.0
+        mapping[old, 3] = shape[old] - 1 if flip else 0.0
+    return np.asarray(affine @ mapping, np.float64)
 
 
 def nearest_axes(

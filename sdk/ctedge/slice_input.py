@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import NotHounsfield, UnsupportedGeometry
+from ctedge.planes import PlanesInMemory
 from ctedge.preprocessing import NetworkInput, resample
 from ctedge.scan import CTScan
 from ctedge.spec import SliceSpec
@@ -34,15 +36,8 @@ def slice_of_scan(scan: CTScan, index: int, spec: SliceSpec) -> NetworkInput:
     Raises:
         UnsupportedGeometry: there is no such slice.
     """
-    slices = scan.shape[2]
-    if not 0 <= index < slices:
-        raise UnsupportedGeometry(
-            f"{scan.source}: there is no slice {index}",
-            found=f"{slices} slices",
-            expected=f"0 (the most inferior) to {slices - 1}",
-            fix="name slices that the scan has",
-        )
-    return resample(replace(scan, voxels=scan.voxels[:, :, index : index + 1]), spec.plane)
+    _check_indices(scan, [index])
+    return _resampled(scan, next(scan.planes.each([index])), spec)
 
 
 def slices_of_scan(scan: CTScan, indices: Sequence[int], spec: SliceSpec) -> NetworkInput:
@@ -59,12 +54,30 @@ def slices_of_scan(scan: CTScan, indices: Sequence[int], spec: SliceSpec) -> Net
     Raises:
         UnsupportedGeometry: there is no such slice.
     """
-    made = [slice_of_scan(scan, index, spec) for index in indices]
+    _check_indices(scan, indices)
+    made = [_resampled(scan, plane, spec) for plane in scan.planes.each(indices)]
     return NetworkInput(
         volume=np.stack([one.volume[:, :, 0] for one in made]),
         lowest_hu=min(one.lowest_hu for one in made),
         highest_hu=max(one.highest_hu for one in made),
     )
+
+
+def _check_indices(scan: CTScan, indices: Sequence[int]) -> None:
+    slices = scan.shape[2]
+    for index in indices:
+        if not 0 <= index < slices:
+            raise UnsupportedGeometry(
+                f"{scan.source}: there is no slice {index}",
+                found=f"{slices} slices",
+                expected=f"0 (the most inferior) to {slices - 1}",
+                fix="name slices that the scan has",
+            )
+
+
+def _resampled(scan: CTScan, plane: npt.NDArray[Any], spec: SliceSpec) -> NetworkInput:
+    alone = replace(scan, planes=PlanesInMemory(plane[:, :, np.newaxis]))
+    return resample(alone, spec.plane)
 
 
 def slice_of_picture(

@@ -11,7 +11,8 @@ import numpy as np
 from ctedge.bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.door import Door, Result, Source
-from ctedge.errors import InvalidBundle
+from ctedge.extras import require
+from ctedge.lungs import segment_lungs
 from ctedge.preprocessing import resample
 from ctedge.quality import judge
 from ctedge.readers import read_scan
@@ -26,10 +27,7 @@ class VolumeDoor(Door[Result]):
         super().__init__(bundle, runtime)
         self._spec = bundle.volume_spec
         if self._spec.lungs_only:
-            raise InvalidBundle(
-                f"{bundle.name}: its network sees the lungs only, and nothing here finds them yet",
-                fix="use a bundle whose spec has lungs_only false",
-            )
+            require("scipy.ndimage", extra="lungs", purpose="finding the lungs")
 
     def predict(self, source: Source) -> Result:
         """Judge one scan.
@@ -46,7 +44,8 @@ class VolumeDoor(Door[Result]):
         with clock.stage("read"):
             scan = as_scan(source)
         with clock.stage("preprocess"):
-            prepared = resample(scan, self._spec)
+            mask = segment_lungs(scan).on(scan) if self._spec.lungs_only else None
+            prepared = resample(scan, self._spec, lung_mask=mask)
             quality = judge(scan, prepared)
         with clock.stage("inference"):
             (outputs,) = self._run(prepared.volume[np.newaxis])

@@ -22,12 +22,15 @@ from ctedge_training.progress import Reporter
 from ctedge_training.recipes import turned_to
 from ctedge_training.run import Run
 from ctedge_training.tasks import Task
-from ctedge_training.train import finished_run, run_job
+from ctedge_training.train import check_folder, finished_run, run_job
 
 SUMMARY_FILE = "folds.json"
 
 #: Of the patients that train, one in this many validates: it picks the epoch and the threshold.
 VALIDATION_SHARE = 6
+
+#: Patients of each class that a fold needs beside those it tests.
+_TO_LEARN_FROM = 2
 
 
 def cross_validate(  # noqa: PLR0913
@@ -47,8 +50,9 @@ def cross_validate(  # noqa: PLR0913
     """Train `folds` networks, each tested on its own share of the patients.
 
     The splits of the data are not used: all its scans take part. Each fold is a run folder
-    `fold-1` ... in `out`; those that are finished are kept, so the same command goes on after an
-    interruption. `predictions.csv` and `folds.json` hold the answers of all folds together.
+    `fold-1` ... in `out`; with `resume`, those that are finished are kept, so the same command
+    goes on after an interruption. `predictions.csv` and `folds.json` hold the answers of all folds
+    together.
 
     Args:
         task, source, settings, start_from, imagenet, feeders, command, reporter: as in `train`.
@@ -61,12 +65,14 @@ def cross_validate(  # noqa: PLR0913
 
     Raises:
         DatasetError: a class has fewer patients than folds.
-        OutputError, InputError, BundleError, InferenceFailed: as `train` does.
+        OutputError: `out` is not empty and `resume` is false, or holds another training.
+        InputError, BundleError, InferenceFailed: as `train` does.
     """
     require_keras("training")
     from ctedge_training.judging.evaluate import judge
 
     reporter = Reporter.silent() if reporter is None else reporter
+    check_folder(out, resume=resume)
     data = source.open(task, settings, reporter)
     dealt = deal(data.volumes, task, folds, settings.seed)
     start = None if start_from is None else Run.open(start_from)
@@ -142,11 +148,22 @@ def deal(volumes: Sequence[Volume], task: Task, folds: int, seed: int) -> list[l
             fold_of[members[row]] = place % folds
     dealt = []
     for fold in range(folds):
-        left = [name for name in names if fold_of[name] != fold]
-        shuffled = np.random.default_rng((seed, folds, fold)).permutation(len(left))
-        # Sorted by class first, every sixth validates: each class is there in proportion.
-        ranked = sorted(shuffled, key=lambda row: int(classes[names.index(left[row])]))
-        validation = {left[row] for row in ranked[::VALIDATION_SHARE]}
+        validation: set[str] = set()
+        for kind in np.unique(classes):
+            left = [
+                name
+                for name, found in zip(names, classes, strict=True)
+                if found == kind and fold_of[name] != fold
+            ]
+            if len(left) < _TO_LEARN_FROM:
+                raise DatasetError(
+                    f"too few patients of class {task.labels[kind]!r} for {folds} folds",
+                    found=f"{len(left)} left when fold {fold + 1} is tested",
+                    expected=f"{_TO_LEARN_FROM}: one to train with and one to validate",
+                    fix="add patients of this class, or train once on splits",
+                )
+            order = np.random.default_rng((seed, folds, fold, int(kind))).permutation(len(left))
+            validation |= {left[row] for row in order[::VALIDATION_SHARE]}
         dealt.append(
             [
                 replace(

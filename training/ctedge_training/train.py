@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctedge.errors import CTEdgeError, OutputError
+from ctedge.errors import OutputError
 from ctedge.extras import require
 from ctedge.run_folder import DOCUMENT_FILE
 from ctedge_training.backend import distribute, forget_networks, make_deterministic, require_keras
@@ -68,10 +68,7 @@ def train(  # noqa: PLR0913
     reporter = Reporter.silent() if reporter is None else reporter
     require_keras("training")
     require("matplotlib", extra="training", purpose="drawing the curves of a training")
-    if resume and (folder / DOCUMENT_FILE).is_file():
-        reporter.say(f"{folder}: this training is finished already")
-        return Run.open(folder)
-    _check_folder(folder, resume=resume)
+    check_folder(folder, resume=resume)
     start = None if start_from is None else Run.open(start_from)
     data = source.open(task, settings, reporter).trainable(source.folder)
     job = Job(
@@ -87,6 +84,9 @@ def train(  # noqa: PLR0913
         command=tuple(command),
         reporter=reporter,
     )
+    if resume and (finished := finished_run(job)) is not None:
+        reporter.say(f"{folder}: this training is finished already")
+        return finished
     return run_job(job, resume=resume)
 
 
@@ -112,12 +112,12 @@ def finished_run(job: Job) -> Run | None:
     """The finished run in the job's folder; None where there is none.
 
     Raises:
+        BundleError: it is damaged.
         OutputError: it was trained on other data or with other settings.
     """
-    try:
-        found = Run.open(job.folder)
-    except CTEdgeError:
+    if not (job.folder / DOCUMENT_FILE).is_file():
         return None
+    found = Run.open(job.folder)
     _check_identity(_identity_of(found), job)
     return found
 
@@ -125,15 +125,16 @@ def finished_run(job: Job) -> Run | None:
 def _identity_of(found: Run) -> dict[str, Any]:
     """`Job.identity` as a finished run recorded it."""
     document, training = found.document, found.document["training"]
+    start = training.get("start_from")
     settings = {**training, "shuffle_labels": training.get("shuffled_labels")}
     return {
         "task": found.task.name,
         "spec": document["spec"],
         "settings": {key: settings.get(key) for key in Settings().to_json()},
-        "data": document["data"]["digest"],
+        "data": document["data"].get("digest"),
         "labels": document["labels"],
-        "start_from": (training["start_from"] or {}).get("model_sha256"),
-        "imagenet": training["imagenet"],
+        "start_from": start.get("model_sha256") if isinstance(start, dict) else start,
+        "imagenet": training.get("imagenet"),
     }
 
 
@@ -174,7 +175,12 @@ def _start(network: keras.Model, job: Job) -> None:
         job.reporter.say(f"start: ImageNet weights of {job.imagenet.name}")
 
 
-def _check_folder(folder: Path, *, resume: bool) -> None:
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Refuse to write over something.
+
+    Raises:
+        OutputError: the folder holds something, and nothing is to be resumed.
+    """
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(
             f"{folder} already exists",

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import ctedge
+from ctedge.cli import dicom
 from ctedge.cli.demo import demo
 from ctedge.cli.doctor import doctor
 from ctedge.cli.inspect import inspect
@@ -71,6 +72,7 @@ def _root(
 
 for _command in (demo, predict, inspect, doctor):
     app.command()(_command)
+app.add_typer(dicom.app, name="dicom")
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def ablate(
 
     settings = settings_of(
         task,
-        "ctedge",
+        "every-part",
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,

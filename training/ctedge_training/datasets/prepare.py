@@ -67,7 +67,7 @@ def prepare_store(  # noqa: PLR0913
         from ctedge_training.hrct.hdf5_splits import write_splits
 
         for path in write_splits(out, data.spec, data.volumes):
-            reporter.say(f"{path} is up to date")
+            reporter.say(f"{path} holds its share of them")
     labels = data.labels if task.binary else CLASSIFIER.labels
     index.write_index(out, data.spec, data.volumes, labels)
     digest = data_digest(data.volumes)

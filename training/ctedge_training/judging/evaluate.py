@@ -144,7 +144,10 @@ def _volumes(trained: Run, source: Source, split: str, reporter: Reporter) -> li
                 fix="prepare a store with the run's --spec and --grid, or give the data folder",
             )
         volumes = [v for v in found.volumes if v.sample.split == split]
+        _check_labels(trained, source.folder, found.labels, reporter)
     else:
+        if source.classes is not None:
+            _check_labels(trained, source.folder, source.classes, reporter)
         samples = [s for s in source.samples(trained.task, reporter) if s.split == split]
         volumes = []
         if samples:
@@ -155,6 +158,25 @@ def _volumes(trained: Run, source: Source, split: str, reporter: Reporter) -> li
             expected=f"one of {', '.join(SPLITS)}",
         )
     return volumes
+
+
+def _check_labels(trained: Run, folder: Path, found: tuple[str, ...], reporter: Reporter) -> None:
+    """The second class is the positive one: in another order every answer would be wrong.
+
+    Raises:
+        DatasetError: the run's own classes in another order.
+    """
+    own = tuple(trained.document["labels"])
+    if not trained.task.binary or found == own:
+        return
+    if sorted(found) == sorted(own):
+        raise DatasetError(
+            f"{folder}: the classes come in another order than the network learnt them",
+            found=", ".join(found),
+            expected=", ".join(own),
+            fix=f"give --classes {','.join(own)}",
+        )
+    reporter.say(f"the data's classes {', '.join(found)} are taken as {', '.join(own)}")
 
 
 def as_text(metrics: dict[str, Any]) -> str:

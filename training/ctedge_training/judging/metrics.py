@@ -34,6 +34,9 @@ _SHARES = {
     "within_one_class": None,
 }
 
+#: The two shares whose mean is the balanced accuracy.
+_OF_CLASS = ("sensitivity", "specificity")
+
 #: A correlation of fewer scans is 1 or undefined.
 _MIN_FOR_CORRELATION = 3
 
@@ -62,8 +65,9 @@ def metrics_of(  # noqa: PLR0913 - one keyword an independent choice
         `{"value": v, "ci95": [low, high]}`, or None where it is not defined (an AUC of one
         class). The calibration error `ece` comes without an interval: resamples repeat scans and
         so look worse calibrated than the data (its bias: Roelofs et al., 2022); `brier` and
-        `loss` have one. A share of 0 or 1 has the interval of Wilson (1927), as every resample
-        would repeat it; an AUC or a balanced accuracy of 1 keeps an interval without width.
+        `loss` have one. A share that every resample repeats (all or none are hits, of each class
+        by itself) has the interval of Wilson (1927), a balanced accuracy the mean of its parts';
+        an AUC of 1 keeps an interval without width.
 
     Raises:
         DatasetError: no scans.
@@ -194,17 +198,24 @@ def _intervals(  # noqa: PLR0913 - one keyword an independent choice
     groups: Sequence[str] | None,
     seed: int,
 ) -> dict[str, dict[str, Any] | None]:
-    """Bootstrap intervals; Wilson's where all or none are hits, of which the bootstrap is sure."""
+    """Bootstrap intervals; Wilson's where no draw differs, so that the bootstrap would be sure.
+
+    That is where all or none are hits, of all scans or of each class by itself.
+    """
     draws = bootstrap.resamples(truth, by_class=task.binary, groups=groups, seed=seed)
     found = bootstrap.with_intervals(metrics, truth, said, draws)
     for name, metric in found.items():
-        if metric is None or name not in _SHARES or metric["value"] not in (0.0, 1.0):
+        if metric is None or name not in _SHARES or metric["ci95"][0] != metric["ci95"][1]:
             continue
         of_class = _SHARES[name]
         counted = np.flatnonzero((truth == of_class) | (of_class is None)).tolist()
         # Scans of one patient are no independent trials.
         units = len(counted) if groups is None else len({groups[row] for row in counted})
-        metric["ci95"] = list(wilson(units if metric["value"] else 0, units))
+        metric["ci95"] = list(wilson(round(metric["value"] * units), units))
+    balanced = found.get("balanced_accuracy")
+    if balanced is not None and balanced["ci95"][0] == balanced["ci95"][1]:
+        parts = [part["ci95"] for name in _OF_CLASS if (part := found.get(name)) is not None]
+        balanced["ci95"] = [float(np.mean(ends)) for ends in zip(*parts, strict=True)]
     return found
 
 

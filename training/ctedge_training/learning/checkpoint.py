@@ -96,7 +96,7 @@ def _open(path: Path) -> Any:
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise OutputError(
             f"{path.parent}: nothing to resume",
-            found=f"{path.name}: {type(error).__name__}",
+            found=f"no readable {path.name}",
             expected="the checkpoint of an interrupted training",
             fix="leave out --resume, or name the folder of the interrupted training",
         ) from error

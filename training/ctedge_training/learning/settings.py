@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 #: Four times "valid convolution of 3, then halve" leaves nothing of fewer voxels.
 SMALLEST_AXIS = 46
 
-#: DenseNet121 halves five times; fewer pixels leave nothing to average.
-SMALLEST_SIDE = 32
+#: DenseNet121 halves five times; fewer pixels leave one place, and nothing to average.
+SMALLEST_SIDE = 64
 
 Schedule = Literal["cosine", "staircase", "plateau"]
 

@@ -1,0 +1,283 @@
+"""The job on a folder: every file once, in parallel, and on from where it was stopped.
+
+Beside the output folder OUT stand `OUT.record.json`, which may be handed on with it, and the folder
+`OUT.private` with the key and the journal, which may not: with them, patients can be found again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ctedge import pool
+from ctedge.deidentify.actions import EDITION, Options, action_table
+from ctedge.deidentify.clean import Rules
+from ctedge.deidentify.instance import NotForUs, Refused, deidentify
+from ctedge.deidentify.record import (
+    Outcome,
+    journal_line,
+    nested,
+    read_journal,
+    write_record,
+)
+from ctedge.deidentify.uids import Keyed, make_key, read_key
+from ctedge.errors import InputError, OutputError, ScanNotFound, UnreadableScan
+from ctedge.files import write_atomic
+
+_KEY, _JOB, _JOURNAL, _LOCK = "key", "job.json", "journal.jsonl", "lock"
+_PARTIAL = ".partial-*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A de-identification as it was asked for; paths are absolute, links in them resolved."""
+
+    source: Path
+    output: Path
+    rules: Rules
+
+    @property
+    def private(self) -> Path:
+        """The folder with key and journal."""
+        return self.output.with_name(f"{self.output.name}.private")
+
+    @property
+    def record(self) -> Path:
+        """The file that says what was done."""
+        return self.output.with_name(f"{self.output.name}.record.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a job ended: the outcome of every file, and where the record is."""
+
+    outcomes: tuple[Outcome, ...]
+    record: Path
+    private: Path
+
+    def of(self, state: str) -> list[Outcome]:
+        """The outcomes of one state."""
+        return [outcome for outcome in self.outcomes if outcome.state == state]
+
+
+def deidentify_folder(  # noqa: PLR0913 - one keyword an independent choice
+    source: Path,
+    output: Path,
+    *,
+    key_file: Path | None = None,
+    options: Options | None = None,
+    workers: int = 1,
+    begin: Callable[[int], Callable[[], None]] = lambda _total: lambda: None,
+) -> Summary:
+    """De-identify every file below `source` into `output`, one folder a series.
+
+    The same call goes on with a job that was stopped; what is done and unchanged stays.
+
+    Args:
+        source: a folder; links in it are passed over.
+        output: a folder that is empty, not there, or of the same job.
+        key_file: 32 bytes or more; None makes a key in `OUT.private`, or takes the one there.
+        options: of the profile; None takes all three.
+        workers: processes.
+        begin: told how many files there are to do; what it returns is called once for each.
+
+    Raises:
+        ScanNotFound: no such folder.
+        InputError: the folders lie in each other, or the key file holds no key.
+        OutputError: `output` holds something else, or cannot be written.
+        MissingExtra: the packages for it are not installed.
+    """
+    job_options = options or Options()
+    action_table(job_options)  # a missing package is said before anything is written
+    source, output = _separate(source, output)
+    private = output.with_name(f"{output.name}.private")
+    _check_empty_or_ours(output, private)
+    try:
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        output.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}", found=error.strerror) from error
+    with _alone(private):
+        key = _key(private, key_file, source, output)
+        rules = Rules(options=job_options, keyed=Keyed(key))
+        job = Job(source=source, output=output, rules=rules)
+        _settle(job)
+        outcomes = _run(job, workers, begin)
+        write_record(
+            job.record,
+            options=job_options,
+            key_fingerprint=rules.keyed.fingerprint(),
+            outcomes=outcomes,
+        )
+    return Summary(outcomes=outcomes, record=job.record, private=job.private)
+
+
+def _separate(source: Path, output: Path) -> tuple[Path, Path]:
+    if not source.is_dir():
+        raise ScanNotFound(f"{source}: no such folder", fix="name the folder with DICOM files")
+    source, resolved = source.resolve(), output.resolve()
+    if not resolved.name:
+        raise OutputError(f"{output} has no name", fix="choose another output folder")
+    beside = resolved.with_name(f"{resolved.name}.private")
+    for path in (output, beside):
+        if path.is_symlink():
+            raise OutputError(f"{path} is a link", fix="name the folder itself")
+    output = resolved
+    for a, b in ((source, output), (source, beside)):
+        if a == b or a in b.parents or b in a.parents:
+            raise InputError(
+                "the input and the output folder lie in each other",
+                found=f"{source} and {output}",
+                expected="two folders apart, so that nothing is read that was written",
+                fix="choose an output folder elsewhere",
+            )
+    return source, output
+
+
+def _check_empty_or_ours(output: Path, private: Path) -> None:
+    if (private / _JOB).exists():
+        return
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(
+            f"{output} is not empty, and no job of this command stands beside it",
+            expected=f"an empty folder, or the job's {private.name}",
+            fix="choose another output folder",
+        )
+
+
+@contextmanager
+def _alone(private: Path) -> Iterator[None]:
+    with (private / _LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process works on the job in {private}",
+                fix="wait for it to end, then run the command again",
+            ) from error
+        yield
+
+
+def _key(private: Path, key_file: Path | None, source: Path, output: Path) -> bytes:
+    if key_file is None:
+        own = private / _KEY
+        return read_key(own) if own.exists() else make_key(own)
+    resolved = key_file.resolve()
+    if output in resolved.parents or source in resolved.parents:
+        raise InputError(
+            "the key lies among the data",
+            found=str(key_file),
+            fix="keep it where neither the input nor the output is handed on",
+        )
+    return read_key(key_file)
+
+
+def _settle(job: Job) -> None:
+    """Begin the job, or make sure that this is the same one; clear what a kill left behind."""
+    asked = {
+        "schema_version": 1,
+        "source": os.fsencode(job.source).hex(),
+        "edition": EDITION,
+        "methods": [code for code, _ in job.rules.options.codes()],
+        "key_fingerprint": job.rules.keyed.fingerprint(),
+    }
+    path = job.private / _JOB
+    if path.exists():
+        try:
+            begun = json.loads(path.read_bytes())
+        except ValueError:
+            begun = None
+        if begun != asked:
+            known = begun if isinstance(begun, dict) else {}
+            unlike = [name for name in asked if known.get(name) != asked[name]]
+            raise OutputError(
+                f"{job.output} holds a job of other settings",
+                found=f"unlike: {', '.join(unlike)}",
+                expected="the same input folder, options and key",
+                fix="choose another output folder, or repeat the first command as it was",
+            )
+    else:
+        write_atomic(path, json.dumps(asked, indent=2) + "\n")
+    for folder, folders, files in os.walk(job.output):
+        if any((Path(folder) / name).is_symlink() for name in (*folders, *files)):
+            raise OutputError(f"{folder} holds links", fix="choose another output folder")
+        for leftover in Path(folder).glob(_PARTIAL):
+            leftover.unlink()
+
+
+def _run(job: Job, workers: int, begin: Callable[[int], Callable[[], None]]) -> tuple[Outcome, ...]:
+    journal = job.private / _JOURNAL
+    outcomes = read_journal(journal)
+    todo = [path for path in _files_below(job.source) if not _is_done(job, path, outcomes)]
+    advance = begin(len(todo))
+    with journal.open("ab") as stream:
+        stream.write(b"\n")  # ends a line that was torn off
+        for _, outcome in pool.each(partial(_one, job), todo, workers=workers):
+            stream.write(journal_line(outcome).encode())
+            stream.flush()
+            before = outcomes.get(outcome.source)
+            if before is not None and before.output not in (None, outcome.output):
+                (job.output / str(before.output)).unlink(missing_ok=True)  # of an older input
+            outcomes[outcome.source] = outcome
+            advance()
+    return tuple(outcomes.values())
+
+
+def _files_below(source: Path) -> list[Path]:
+    """Relative paths of all entries but folders; links to folders are entries, and not followed."""
+    found = []
+    for folder, folders, files in os.walk(source, followlinks=False):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        found += [(Path(folder) / name).relative_to(source) for name in (*files, *links)]
+    return sorted(found)
+
+
+def _is_done(job: Job, path: Path, outcomes: dict[str, Outcome]) -> bool:
+    before = outcomes.get(path.as_posix())
+    if before is None:
+        return False
+    status = (job.source / path).lstat()
+    if (before.size_bytes, before.changed_ns) != (status.st_size, status.st_mtime_ns):
+        return False
+    if before.output is None:
+        return True
+    written = job.output / before.output
+    return written.is_file() and written.stat().st_size == before.output_bytes
+
+
+def _one(job: Job, path: Path) -> Outcome:
+    """De-identify one file; runs in a worker process."""
+    status = (job.source / path).lstat()
+    name = job.rules.keyed.file_name(path)
+    made = partial(
+        Outcome,
+        source=path.as_posix(),
+        name=name,
+        size_bytes=status.st_size,
+        changed_ns=status.st_mtime_ns,
+    )
+    try:
+        clean = deidentify(job.source / path, job.rules)
+    except NotForUs as why:
+        return made(state="passed over", reasons=[str(why)])
+    except Refused as why:
+        return made(state="refused", reasons=list(why.args[0]))
+    except UnreadableScan as error:
+        parts = (error.what, error.found)
+        return made(state="damaged", reasons=[str(part) for part in parts if part])
+    target = Path(clean.reference) / f"{name}.dcm"
+    write_atomic(job.output / target, clean.data)
+    return made(
+        state="written",
+        output=target.as_posix(),
+        output_bytes=len(clean.data),
+        sha256=hashlib.sha256(clean.data).hexdigest(),
+        counts=nested(clean.counts),
+    )

@@ -1,0 +1,133 @@
+"""`select="chest"`: which of a study's series is the chest that a lung model should see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ctedge.errors import CTEdgeError, IrregularSeries
+from ctedge.readers.dicom.series import Found, Series, listing
+from ctedge.readers.dicom.volume import OnGap, Volume, assemble
+from ctedge.scan import nearest_axes
+
+#: A chest is at least this long from apex to base; a whole trunk may be longer.
+LEAST_EXTENT_MM = 180.0
+
+#: Fewer slices than this show no chest (as `predict` demands).
+LEAST_SLICES = 16
+
+#: A field of view narrower than this cuts the chest off at the sides.
+LEAST_FIELD_MM = 220.0
+
+#: What BodyPartExamined says of a chest; an empty one says nothing, and is no reason against.
+CHEST_PARTS = ("CHEST", "LUNG", "THORAX")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A series and the volume it makes, or why it makes none.
+
+    Attributes:
+        series: the series.
+        volume: its slices in order.
+        problem: why there is no volume, or why it is no chest; None for a chest.
+    """
+
+    series: Series
+    volume: Volume | None
+    problem: str | None
+
+
+def candidate(
+    label: str, series: Series, *, acquisition: int | None = None, on_gap: OnGap = "error"
+) -> Candidate:
+    """Try to make a volume of a series."""
+    try:
+        slices = series.slices()
+        volume = assemble(label, slices, acquisition=acquisition, on_gap=on_gap)
+        nearest_axes(volume.affine, source=label)
+    except CTEdgeError as error:
+        what = error.what.removeprefix(f"{label}: ")
+        problem = what if error.found is None else f"{what}: {error.found}"
+        return Candidate(series=series, volume=None, problem=problem)
+    return Candidate(series=series, volume=volume, problem=_no_chest(series, volume))
+
+
+def choose_chest(found: Found, *, acquisition: int | None, on_gap: OnGap) -> Candidate:
+    """The chest among several series.
+
+    A series is a candidate when it makes one regular axial volume of at least 16 slices and
+    180 mm from end to end, with a field of at least 220 mm, whose body part, where it is said, is
+    the chest. Of several, in this order: one that says that it is the chest; original rather than
+    derived; slices nearest to 1.5 mm apart or more, the thinnest of these; the most slices. Where
+    two are alike in all of this, nothing is chosen.
+
+    Raises:
+        IrregularSeries: no candidate, or several that are alike.
+    """
+    tried = [
+        candidate(found.label, series, acquisition=acquisition, on_gap=on_gap)
+        for series in found.series
+    ]
+    chests = [one for one in tried if one.volume is not None and one.problem is None]
+    if not chests:
+        raise IrregularSeries(
+            f"{found.label}: no series of a whole chest",
+            found="; ".join(f"{one.series.uid}: {one.problem}" for one in tried[:5]),
+            expected=f"at least {LEAST_SLICES} slices over {LEAST_EXTENT_MM:g} mm, a field of"
+            f" {LEAST_FIELD_MM:g} mm, and no other body part named",
+            fix="look with `ctedge dicom list`, and name one with series=",
+        )
+    for preference in _PREFERENCES:
+        best = max(preference(one) for one in chests)
+        chests = [one for one in chests if preference(one) == best]
+    if len(chests) > 1:
+        raise IrregularSeries(
+            f"{found.label}: several series show the chest equally well",
+            found=listing([one.series for one in chests]),
+            fix="name one with series=",
+        )
+    return chests[0]
+
+
+def spacing_mm(volume: Volume) -> float:
+    """Distance between the planes of a volume, in mm."""
+    step = volume.affine[:3, 2]
+    return float((step @ step) ** 0.5)
+
+
+def _no_chest(series: Series, volume: Volume) -> str | None:
+    """Why a volume is no whole chest; None for one that may be."""
+    extent = spacing_mm(volume) * (len(volume.planes) - 1)
+    first = volume.slices[0]
+    field = min(first.rows * first.spacing_mm[0], first.columns * first.spacing_mm[1])
+    part = series.images[0].body_part
+    if len(volume.planes) < LEAST_SLICES:
+        return f"{len(volume.planes)} slices"
+    if extent < LEAST_EXTENT_MM:
+        return f"{extent:.0f} mm from end to end"
+    if field < LEAST_FIELD_MM:
+        return f"a field of {field:.0f} mm"
+    if part and not _says_chest(series):
+        return f"body part {part}"
+    return None
+
+
+def _says_chest(series: Series) -> bool:
+    return any(word in series.images[0].body_part for word in CHEST_PARTS)
+
+
+#: Slices thinner than this bring noise, and no more to see at the networks' 64 planes.
+_THIN_ENOUGH_MM = 1.5
+
+_PREFERENCES: tuple[Callable[[Candidate], float], ...] = (
+    lambda one: _says_chest(one.series),
+    lambda one: one.series.images[0].original,
+    lambda one: -max(_spacing(one), _THIN_ENOUGH_MM),
+    lambda one: -abs(_spacing(one) - _THIN_ENOUGH_MM),
+    lambda one: 0 if one.volume is None else len(one.volume.planes),
+)
+
+
+def _spacing(one: Candidate) -> float:
+    return 0.0 if one.volume is None else round(spacing_mm(one.volume), 2)

@@ -1,0 +1,154 @@
+"""Opening DICOM objects that may be hostile: bounded headers, bounded inflation, one error."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from ctedge.errors import UnreadableScan
+from ctedge.readers.dicom.gather import DicomObject
+
+#: Headers of multi-frame CT with thousands of frames take a few MiB.
+MAX_HEADER_BYTES = 64 << 20
+
+#: Pieces that a header is read in: four for an empty item of a sequence, about 100 for a frame of
+#: enhanced CT. pydicom takes some 50 us for each.
+MAX_HEADER_READS = 400_000
+
+#: Items in the sequences of one element, at every depth: enhanced CT has about 12 for each frame.
+MAX_ITEMS = 100_000
+
+#: One value that is no sequence: no number or text that is wanted comes near it.
+MAX_VALUE_BYTES = 1 << 16
+
+#: A deflated object may not grow beyond this: 1 GiB holds 2000 frames of 512 x 512.
+MAX_INFLATED_BYTES = 1 << 30
+
+_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+_VR_OF_SEQUENCES = ("SQ", "UN", None)
+_STEP_BYTES = 1 << 24
+
+
+def damaged(name: str, error: object) -> UnreadableScan:
+    """What to raise for a file that pydicom or a codec stumbles over, or that has gone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return UnreadableScan(
+            f"{name}: cannot be read",
+            found=error.strerror,
+            fix="check that it is still there, that this user may read it, and its medium",
+        )
+    found = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
+    return UnreadableScan(
+        f"{name}: the DICOM file is damaged",
+        found=found,
+        fix="copy the file again from its source",
+    )
+
+
+def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[Any, int | None]:
+    """The wanted elements of an object, without its pixels.
+
+    Args:
+        pydicom: the module.
+        item: what to read.
+        keywords: of the elements that are wanted.
+
+    Returns:
+        A `pydicom.Dataset`, and how many bytes follow its header where that can be told.
+
+    Raises:
+        pydicom.errors.InvalidDicomError: not a DICOM file.
+        UnreadableScan: damaged, or a header without end.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom remarks on what vendors do; we judge by values
+        try:
+            header, trailing = _parsed(pydicom, item, keywords)
+            for keyword in keywords:  # a value is parsed, and found broken, on its first use
+                check_value(header, keyword)
+                header.get(keyword)
+        except pydicom.errors.InvalidDicomError:
+            raise
+        except Exception as error:  # pydicom raises many kinds
+            raise damaged(item.name, error) from error
+    return header, trailing
+
+
+def _parsed(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[Any, int | None]:
+    if item.dataset is not None:
+        return item.dataset, None
+    with item.open() as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        bounded = _Bounded(stream)
+        header = pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(keywords))
+        return header, None if bounded.inflates else size - stream.tell()
+
+
+def check_value(dataset: Any, keyword: str) -> None:
+    """Refuse a value that would take minutes and gigabytes to parse, before it is parsed.
+
+    Args:
+        dataset: a `pydicom.Dataset`.
+        keyword: of an element that may be absent.
+
+    Raises:
+        ValueError: a sequence of far too many items, or a number or text without end.
+    """
+    raw = dataset.get_item(keyword)
+    value = getattr(raw, "value", None)
+    if not isinstance(value, bytes):
+        return
+    if keyword.endswith("Sequence") and raw.VR in _VR_OF_SEQUENCES:
+        if max(value.count(tag) for tag in _ITEM_TAGS) > MAX_ITEMS:
+            raise ValueError(f"{keyword}: a sequence without end")
+    elif len(value) > MAX_VALUE_BYTES:
+        raise ValueError(f"{keyword}: a value of {len(value)} bytes")
+
+
+class _Bounded:
+    """A stream of which only so much can be read, and that inflates to no more than is bearable.
+
+    Attributes:
+        inflates: the rest was asked for at once, as pydicom does for deflated objects only.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._bytes_left = MAX_HEADER_BYTES
+        self._reads_left = MAX_HEADER_READS
+        self.inflates = False
+
+    def read(self, count: int = -1) -> bytes:
+        """At most `count` bytes."""
+        if count < 0:
+            self.inflates = True
+            return self._deflated()
+        data = self._stream.read(min(count, self._bytes_left + 1))
+        self._bytes_left -= len(data)
+        self._reads_left -= 1
+        if self._bytes_left < 0 or self._reads_left < 0:
+            raise ValueError("a header without end")
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any stream."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of any stream."""
+        return self._stream.tell()
+
+    def _deflated(self) -> bytes:
+        """The rest of the stream; inflated once before, in pieces, to see that it ends."""
+        data = self._stream.read(MAX_INFLATED_BYTES + 1)
+        engine = zlib.decompressobj(-zlib.MAX_WBITS)
+        total, rest = 0, data
+        while rest and not engine.eof:
+            total += len(engine.decompress(rest, _STEP_BYTES))
+            if total > MAX_INFLATED_BYTES:
+                raise ValueError(f"it inflates beyond {MAX_INFLATED_BYTES >> 30} GiB")
+            rest = engine.unconsumed_tail
+        return data

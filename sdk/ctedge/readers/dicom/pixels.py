@@ -1,0 +1,167 @@
+"""From one slice's stored pixels to HU."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from typing import Any
+
+import numpy.typing as npt
+
+from ctedge.errors import CodecUnavailable, CTEdgeError, UnreadableScan
+from ctedge.extras import install_line, require
+from ctedge.readers.dicom.codestream import check_codestream
+from ctedge.readers.dicom.opening import damaged
+from ctedge.readers.dicom.slices import Slice
+from ctedge.readers.dicom.values import hu_of
+
+#: The data set is deflated as a whole, PS3.5 A.5.
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
+_RLE = "1.2.840.10008.1.2.5"
+
+#: JPEG Extended may hold 8 or 12 bits, and these plugins decode 8 alone.
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+_EIGHT_BITS_ONLY = {"gdcm", "pillow"}
+
+#: One plugin decodes a syntax, and none stands in for it: gdcm comes late, because it ends the
+#: process on some damaged frames; pillow decodes 8-bit JPEG alone, because pydicom shifts what it
+#: makes of some JPEG 2000 by 32768.
+_PLUGINS = ("pyjpegls", "pylibjpeg", "gdcm", "pydicom")
+_EIGHT_BIT_PLUGINS = ("pillow", *_PLUGINS)
+_EIGHT_BIT_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+
+#: What stands before pixels in a file: tag, VR, length (all encapsulated syntaxes are explicit).
+_ELEMENT_HEADER_BYTES = 12
+
+#: Where a file says which fragment of its pixels belongs to which frame.
+_FRAME_TABLE = ("NumberOfFrames", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+
+
+def decode(one: Slice) -> npt.NDArray[Any]:
+    """Decode one slice.
+
+    Returns:
+        (rows, columns) of HU; integer where slope and intercept are whole.
+
+    Raises:
+        UnreadableScan: the file is damaged, or has gone.
+        NonFiniteVoxels: the map to HU leads beyond what a number holds.
+    """
+    pydicom = require("pydicom", extra="dicom", purpose="reading DICOM")
+    try:
+        raw = _stored(pydicom, one)
+        if raw.shape != (one.rows, one.columns):
+            raise damaged(one.name, f"pixels of shape {raw.shape}")
+        return hu_of(raw, one.values, name=one.name)
+    except CTEdgeError:
+        raise
+    except Exception as error:  # pydicom and its codecs raise many kinds on damaged files
+        raise damaged(one.name, error) from error
+
+
+def check_decodable(
+    syntaxes: dict[str, str], *, label: str, bits_stored: Collection[int] = ()
+) -> None:
+    """Refuse what nothing installed decodes, before the first pixel is asked for.
+
+    Args:
+        syntaxes: transfer syntax UID to its name.
+        label: the source's name in messages.
+        bits_stored: of the slices.
+
+    Raises:
+        CodecUnavailable: naming the syntax.
+        UnreadableScan: a data set in memory that does not say it.
+    """
+    pydicom = require("pydicom", extra="dicom", purpose="reading DICOM")
+    deepest = max(bits_stored, default=8)
+    for uid, name in syntaxes.items():
+        if not uid:
+            raise UnreadableScan(
+                f"{label}: a data set does not say how its pixels are encoded",
+                expected="dataset.file_meta.TransferSyntaxUID",
+                fix="pass the file itself, or set the transfer syntax it was made in",
+            )
+        try:
+            decoder = pydicom.pixels.get_decoder(uid)
+            found = decoder.is_native or _plugin(decoder, uid, deepest)
+        except NotImplementedError:
+            found = False
+        if not found:
+            raise CodecUnavailable(
+                f"{label}: nothing installed decodes these pixels",
+                found=f"transfer syntax {name} ({uid}), up to {deepest} bits",
+                fix=install_line("dicom") + ", or export the series uncompressed",
+            )
+
+
+def _plugin(decoder: Any, uid: str, bits: int) -> str | None:
+    """The one plugin for a syntax; None where none is installed that is right."""
+    names: tuple[str, ...] = _EIGHT_BIT_PLUGINS if uid in _EIGHT_BIT_JPEG else _PLUGINS
+    if uid == _JPEG_EXTENDED and bits > 8:
+        names = tuple(name for name in names if name not in _EIGHT_BITS_ONLY)
+    return next((name for name in names if name in decoder.available_plugins), None)
+
+
+def _stored(pydicom: Any, one: Slice) -> npt.NDArray[Any]:
+    """(rows, columns) as stored; what lies beside the stored bits is still there."""
+    item = one.item
+    if item.dataset is not None:
+        return _of_dataset(pydicom, one, item.dataset)
+    with item.open() as stream:
+        if one.syntax == _DEFLATED:
+            return _of_dataset(pydicom, one, pydicom.dcmread(stream))
+        if pydicom.uid.UID(one.syntax).is_encapsulated:
+            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=[*_FRAME_TABLE])
+            stream.seek(_ELEMENT_HEADER_BYTES, 1)
+            return _of_frames(pydicom, one, header, stream)
+        return _native(pydicom, one, stream)
+
+
+def _of_dataset(pydicom: Any, one: Slice, dataset: Any) -> npt.NDArray[Any]:
+    if not pydicom.uid.UID(one.syntax).is_encapsulated:
+        return _native(pydicom, one, dataset)
+    frames = dataset.PixelData
+    stream = io.BytesIO(frames) if isinstance(frames, bytes) else frames
+    return _of_frames(pydicom, one, dataset, stream)
+
+
+def _native(pydicom: Any, one: Slice, source: Any) -> npt.NDArray[Any]:
+    pixels: npt.NDArray[Any] = pydicom.pixels.pixel_array(
+        source, index=one.frame, raw=True, correct_unused_bits=False
+    )
+    return pixels
+
+
+def _of_frames(pydicom: Any, one: Slice, header: Any, stream: Any) -> npt.NDArray[Any]:
+    """Decode one compressed frame: the one that was checked, by the values that were checked."""
+    offsets = [header.get(keyword) for keyword in _FRAME_TABLE[1:]]
+    frame = pydicom.encaps.get_frame(
+        stream,
+        one.frame,
+        number_of_frames=int(header.get("NumberOfFrames") or 1),
+        extended_offsets=offsets if all(offsets) else None,
+    )
+    if one.syntax != _RLE:
+        check_codestream(
+            frame, rows=one.rows, columns=one.columns, bits_allocated=one.values.bits_allocated
+        )
+    decoder = pydicom.pixels.get_decoder(one.syntax)
+    pixels: npt.NDArray[Any]
+    pixels, _ = decoder.as_array(
+        pydicom.encaps.encapsulate([frame]),
+        index=0,
+        raw=True,
+        decoding_plugin=_plugin(decoder, one.syntax, one.values.bits_stored) or "",
+        correct_unused_bits=False,
+        rows=one.rows,
+        columns=one.columns,
+        number_of_frames=1,
+        samples_per_pixel=1,
+        photometric_interpretation="MONOCHROME2",
+        bits_allocated=one.values.bits_allocated,
+        bits_stored=one.values.bits_stored,
+        pixel_representation=int(one.values.signed),
+    )
+    return pixels

@@ -1,0 +1,107 @@
+"""What a header says of its slices: one of a plain CT image, one a frame of an enhanced image.
+
+Attributes: PS3.3 C.7.6.2 (image plane), C.8.2.1 (CT image), C.8.15 (enhanced CT).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ctedge.errors import IrregularSeries
+from ctedge.readers.dicom.elements import Frame, numbers
+from ctedge.readers.dicom.gather import DicomObject
+from ctedge.readers.dicom.opening import damaged
+from ctedge.readers.dicom.values import StoredValues, stored_values
+
+#: More frames than any scan has slices.
+MAX_FRAMES = 10_000
+
+#: A slice larger than this is none: the finest CT has 2048 x 2048 pixels.
+MAX_PIXELS = 4096 * 4096
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slice:
+    """One slice and where its pixels are.
+
+    Attributes:
+        name: of its file, with the frame where there are several.
+        item: holds the pixels.
+        frame: 0 but for multi-frame images.
+        rows, columns: pixels.
+        spacing_mm: between rows, between columns.
+        orientation: direction cosines along a row, then along a column, in LPS.
+        position_mm: of the centre of the first pixel, in LPS.
+        syntax: transfer syntax UID of the pixels; empty where it is not said.
+        acquisition: AcquisitionNumber; None where it is not said.
+        values: how stored values become HU.
+    """
+
+    name: str
+    item: DicomObject
+    frame: int
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, ...]
+    orientation: tuple[float, ...]
+    position_mm: tuple[float, ...]
+    syntax: str
+    acquisition: int | None
+    values: StoredValues
+
+
+def slices_of(header: Any, item: DicomObject) -> tuple[Slice, ...]:
+    """The slices of an object that passed `ctedge.readers.dicom.fitness`.
+
+    Args:
+        header: a `pydicom.Dataset` with the elements `elements.WANTED`.
+        item: the object.
+
+    Raises:
+        IrregularSeries: an element that a slice needs is missing or no number.
+        UnreadableScan: as many functional groups as frames are needed, and were not found.
+    """
+    frames = int(numbers(item.name, header, "NumberOfFrames", 1, default=1.0)[0])
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if not 1 <= frames <= MAX_FRAMES or (groups is not None and len(groups) != frames):
+        found = f"{frames} frames, {len(groups or ())} functional groups"
+        raise damaged(item.name, found)
+    if groups is None and frames > 1:
+        raise IrregularSeries(
+            f"{item.name}: not a plain CT slice",
+            found=f"NumberOfFrames {frames} without a position for each",
+            expected="NumberOfFrames 1, or an enhanced CT image",
+            fix="export the series from the scanner again, as enhanced or as single slices",
+        )
+    meta = getattr(header, "file_meta", None) or {}
+    syntax = str(meta.get("TransferSyntaxUID") or "")
+    return tuple(
+        _slice(Frame(header, None if groups is None else index), item, syntax, index, frames)
+        for index in range(frames)
+    )
+
+
+def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int) -> Slice:
+    name = item.name if frames == 1 else f"{item.name} frame {index + 1}"
+
+    def whole(keyword: str, default: float | None = None) -> int:
+        return int(numbers(name, frame, keyword, 1, default=default)[0])
+
+    acquisition = frame.get("AcquisitionNumber")
+    rows, columns = whole("Rows"), whole("Columns")
+    if rows * columns > MAX_PIXELS:
+        raise damaged(name, f"{rows} rows of {columns} pixels")
+    return Slice(
+        name=name,
+        item=item,
+        frame=index,
+        rows=rows,
+        columns=columns,
+        spacing_mm=numbers(name, frame, "PixelSpacing", 2),
+        orientation=numbers(name, frame, "ImageOrientationPatient", 6),
+        position_mm=numbers(name, frame, "ImagePositionPatient", 3),
+        syntax=syntax,
+        acquisition=None if acquisition in (None, "") else whole("AcquisitionNumber"),
+        values=stored_values(name, frame),
+    )

@@ -1,0 +1,167 @@
+"""What a NIfTI header says: layout, scaling and orientation, checked before a voxel is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.errors import UnreadableScan, UnsupportedGeometry
+
+#: Both NIfTI headers fit.
+HEAD_BYTES = 544
+
+CONVERT = "convert the series again, for instance with dcm2niix"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layout:
+    """Where the voxels of a file are and what they mean.
+
+    Attributes:
+        shape: (I, J, K), I fastest in the file.
+        dtype: of the stored values, with their byte order.
+        offset: of the first voxel, in bytes.
+        slope, intercept: the map to HU; a slope of None means that the stored values are HU.
+        affine: (4, 4), index to mm in RAS+: the sform, else the qform, else None.
+        zooms_mm: voxel size along I, J, K.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float | None
+    intercept: float
+    affine: npt.NDArray[np.float64] | None
+    zooms_mm: tuple[float, float, float]
+
+    @property
+    def plane_bytes(self) -> int:
+        """Stored bytes of one (I, J) plane."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes up to the end of the last voxel."""
+        return self.offset + self.plane_bytes * self.shape[2]
+
+
+def read_layout(head: bytes, path: Path) -> Layout:
+    """Check a header.
+
+    Args:
+        head: the first `HEAD_BYTES` of the file, or all where it is shorter.
+        path: for messages.
+
+    Raises:
+        UnreadableScan: not NIfTI, or a broken header.
+        UnsupportedGeometry: not one three-dimensional volume.
+    """
+    header = _parse_header(head, path)
+    shape, dtype = _shape_and_type(header, path)
+    slope, intercept = _scaling(header, path)
+    x, y, z = (float(size) for size in header.get_zooms()[:3])
+    return Layout(
+        shape=shape,
+        dtype=dtype,
+        offset=_offset(header, path),
+        slope=slope,
+        intercept=intercept,
+        affine=_affine(header, path),
+        zooms_mm=(x, y, z),
+    )
+
+
+def _offset(header: Any, path: Path) -> int:
+    offset = float(header["vox_offset"])
+    if not header.sizeof_hdr <= offset < 2**31:
+        raise UnreadableScan(
+            f"{path}: the voxels are in another file, or nowhere",
+            found=f"data offset {offset:g}",
+            expected="a single-file NIfTI (magic n+1 or n+2)",
+            fix=CONVERT,
+        )
+    return int(offset)
+
+
+def _affine(header: Any, path: Path) -> npt.NDArray[np.float64] | None:
+    """The sform, else the qform, else None."""
+    try:
+        if int(header["sform_code"]) > 0:
+            return np.asarray(header.get_sform(), np.float64)
+        if int(header["qform_code"]) > 0:
+            return np.asarray(header.get_qform(), np.float64)
+    except Exception as error:  # nibabel raises several kinds on a damaged quaternion
+        raise UnreadableScan(
+            f"{path}: the orientation in the header is broken", found=error, fix=CONVERT
+        ) from error
+    return None
+
+
+def _parse_header(head: bytes, path: Path) -> Any:
+    """The nibabel header, whichever version and byte order."""
+    import io
+
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    kinds: tuple[Any, ...] = (Nifti1Header, Nifti2Header)
+    for kind in kinds:
+        block = head[: kind.sizeof_hdr]
+        if len(block) == kind.sizeof_hdr and kind.may_contain_header(block):
+            try:
+                return kind.from_fileobj(io.BytesIO(block + bytes(4)), check=False)
+            except Exception as error:  # nibabel raises many kinds on hostile headers
+                raise UnreadableScan(
+                    f"{path}: the NIfTI header is broken", found=error, fix=CONVERT
+                ) from error
+    raise UnreadableScan(
+        f"{path}: not a NIfTI file",
+        found=f"a file that begins with {head[:8]!r}",
+        expected="a NIfTI-1 or NIfTI-2 header",
+        fix="pass a .nii or .nii.gz file, a DICOM folder, or an array of HU",
+    )
+
+
+def _shape_and_type(header: Any, path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    """Shape and number type of the stored voxels."""
+    try:
+        shape = tuple(int(n) for n in header.get_data_shape())
+        dtype = header.get_data_dtype()
+    except Exception as error:  # nibabel raises many kinds on hostile headers
+        raise UnreadableScan(
+            f"{path}: the NIfTI header is broken", found=error, fix=CONVERT
+        ) from error
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 1:
+        raise UnsupportedGeometry(
+            f"{path}: a CT volume has three axes",
+            found=f"shape {shape}",
+            expected="(X, Y, Z)",
+            fix="pass one volume: take a time point out of a 4D file, stack 2D slices",
+        )
+    if dtype.kind not in "iuf":
+        raise UnreadableScan(
+            f"{path}: the voxels are no real numbers",
+            found=dtype,
+            expected="an integer or float type, in HU",
+            fix=CONVERT,
+        )
+    return (shape[0], shape[1], shape[2]), dtype
+
+
+def _scaling(header: Any, path: Path) -> tuple[float | None, float]:
+    """scl_slope and scl_inter; a slope of None means that the stored values are HU."""
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise UnreadableScan(
+            f"{path}: the scaling to HU is broken", found=error, fix=CONVERT
+        ) from error
+    return (None if slope is None else float(slope)), float(intercept or 0.0)

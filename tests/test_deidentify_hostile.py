@@ -1,0 +1,128 @@
+"""Files that are broken, or built to do harm: every one ends in a word of ours."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from ctedge import UnreadableScan
+from ctedge.deidentify import instance
+from ctedge.deidentify.instance import NotForUs, Refused, deidentify
+from ctedge.deidentify.witnesses import MAX_DEPTH
+from deidentify_factory import RULES, clean, cleaned, ct, item, write
+
+
+def nested(depth: int) -> Dataset:
+    place = item(SliceThickness=1.0)
+    for _ in range(depth - 1):
+        place = item(SharedFunctionalGroupsSequence=[place])
+    return place
+
+
+def test_sequences_are_walked_to_the_limit_and_refused_beyond(tmp_path):
+    one = cleaned(tmp_path, ct(SharedFunctionalGroupsSequence=[nested(MAX_DEPTH)]))
+    for _ in range(MAX_DEPTH):
+        one = one.SharedFunctionalGroupsSequence[0]
+    assert one.SliceThickness == 1
+    with pytest.raises(UnreadableScan, match="nested too deep"):
+        clean(tmp_path, ct(SharedFunctionalGroupsSequence=[nested(MAX_DEPTH + 1)]))
+
+
+def test_a_tower_of_sequences_does_not_exhaust_the_stack(tmp_path):
+    path = write(tmp_path / "a.dcm", ct())
+    data = path.read_bytes()
+    begin = struct.pack("<HH2sHI", 0x5200, 0x9229, b"SQ", 0, 0xFFFFFFFF)
+    begin += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    at = data.index(bytes.fromhex("e07f1000"))
+    path.write_bytes(data[:at] + begin * 5000 + data[at:])
+    with pytest.raises(UnreadableScan):
+        deidentify(path, RULES)
+
+
+def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
+    monkeypatch.setattr(instance, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(instance, "_STEP_BYTES", 1 << 18)
+    dataset = ct()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = write(tmp_path / "a.dcm", dataset)
+    data = path.read_bytes()
+    start = 144 + int.from_bytes(data[140:144], "little")
+    engine = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    path.write_bytes(data[:start] + engine.compress(bytes(64 << 20)) + engine.flush())
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(UnreadableScan, match="deflated dataset is too large"):
+        deidentify(path, RULES)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_a_file_that_was_cut_off_is_damaged(tmp_path, share):
+    path = write(tmp_path / "a.dcm", ct())
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UnreadableScan):
+        deidentify(path, RULES)
+
+
+@pytest.mark.parametrize("content", [b"", b"DICM", bytes(200), bytes(128) + b"DICM"])
+def test_what_is_no_dicom_file_is_passed_over_or_damaged(tmp_path, content):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(content)
+    with pytest.raises((NotForUs, UnreadableScan)):
+        deidentify(path, RULES)
+
+
+def test_a_private_transfer_syntax_is_refused(tmp_path):
+    dataset = ct()
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.113619.5.2"
+    path = tmp_path / "a.dcm"
+    pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    with pytest.raises(UnreadableScan, match="transfer syntax"):
+        deidentify(path, RULES)
+
+
+def test_an_attribute_of_a_foreign_vr_is_removed(tmp_path):
+    dataset = ct()
+    dataset.add_new(0x00180050, "LO", "Whitfield")  # SliceThickness is a DS
+    dataset.add_new(0x00080064, "OB", b"Whitfield")  # ConversionType is a CS
+    dataset.add_new(0x00100011, "LO", "Whitfield")  # newer than the data dictionary
+    dataset.add_new(0x00189999, "LO", "Whitfield")  # of nobody
+    dataset.add_new(0xFFFCFFFC, "OB", b"Whitfield")  # padding behind the data
+    with pytest.raises(Refused):  # the ConversionType alone is suspicious
+        clean(tmp_path, dataset)
+    del dataset[0x00080064]
+    assert b"Whitfield" not in clean(tmp_path, dataset).data
+
+
+def test_bytes_behind_a_text_do_not_ride_along(tmp_path):
+    path = write(tmp_path / "a.dcm", ct(Manufacturer="ACME" + "Z" * 20, KVP="120.000000000000"))
+    data = path.read_bytes().replace(b"Z" * 20, b"\0Mrs Elea Whitfield\0")
+    path.write_bytes(data.replace(b"120.000000000000", b"120\0\0Elea Whitfi"))
+    answer = deidentify(path, RULES)
+    assert b"Elea" not in answer.data
+
+
+def test_broken_bytes_anywhere_end_in_an_answer_of_ours(tmp_path):
+    """A thousandth of the header's bytes, or one, turned at random: 150 times."""
+    dataset = ct(SourceImageSequence=[item(ReferencedSOPInstanceUID="1.2.3")], PatientAge="044Y")
+    path = write(tmp_path / "a.dcm", dataset)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(12)
+    outcomes = set()
+    for _ in range(150):
+        broken = whole.copy()
+        at = rng.integers(132, len(whole) - 128, rng.integers(1, 4))
+        broken[at] = rng.integers(0, 256, len(at))
+        path.write_bytes(broken.tobytes())
+        try:
+            pydicom_reads = deidentify(path, RULES)
+            outcomes.add("written")
+            assert pydicom_reads.data[:132] == bytes(128) + b"DICM"
+        except (NotForUs, Refused, UnreadableScan) as error:
+            outcomes.add(type(error).__name__)
+    assert {"written", "UnreadableScan"} <= outcomes

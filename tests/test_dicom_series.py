@@ -1,0 +1,170 @@
+"""Several series in one folder: listed, named, or chosen by documented rules."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pydicom
+import pytest
+
+from command_line import run
+from ctedge import IrregularSeries, UnreadableScan, read_scan
+from dicom_factory import edit, las, save, slices, write_series
+
+#: 20 slices 10 mm apart, 16 x 16 pixels of 16 mm: a chest by its extent and its field.
+CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
+
+
+@pytest.fixture
+def hu(rng) -> np.ndarray:
+    """(slices, rows, columns)"""
+    return rng.integers(-1000, 1200, (20, 16, 16)).astype(np.int16)
+
+
+def uid_of(folder) -> str:
+    return str(pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID)
+
+
+def test_several_series_are_listed_and_one_is_named(tmp_path, hu):
+    write_series(tmp_path / "a", hu)
+    write_series(tmp_path / "b", hu[:7] // 2)
+    with pytest.raises(IrregularSeries, match="several series") as caught:
+        read_scan(tmp_path)
+    assert f"{uid_of(tmp_path / 'a')} (20 files)" in caught.value.found
+    assert f"{uid_of(tmp_path / 'b')} (7 files)" in caught.value.found
+    assert "series=" in caught.value.fix
+    scan = read_scan(tmp_path, series=uid_of(tmp_path / "b"))
+    np.testing.assert_array_equal(scan.voxels, las(hu[:7] // 2))
+    assert scan.excluded == tuple(f"a/{n:03d}.dcm: of another series" for n in range(20))
+    with pytest.raises(IrregularSeries, match="no such series"):
+        read_scan(tmp_path, series="1.2.3")
+
+
+def test_a_damaged_series_does_not_stop_another_one(tmp_path, hu):
+    write_series(tmp_path / "a", hu)
+    write_series(tmp_path / "b", hu, ImagePositionPatient=None)
+    assert read_scan(tmp_path, series=uid_of(tmp_path / "a")).shape == (16, 16, 20)
+
+
+def test_a_damaged_file_is_named(tmp_path, hu):
+    path = write_series(tmp_path, hu)[3]
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(UnreadableScan, match=r"003\.dcm: the DICOM file is damaged"):
+        read_scan(tmp_path)
+
+
+# select="chest"
+
+
+def choose(folder) -> tuple[int, ...]:
+    return read_scan(folder, select="chest").shape
+
+
+def test_one_series_needs_no_choice(tmp_path, hu):
+    write_series(tmp_path, hu[:5])
+    assert choose(tmp_path) == (16, 16, 5)
+
+
+OTHERS = {
+    "too short": {"step": 5.0, "spacing": (16.0, 16.0)},
+    "too narrow": {"step": 10.0, "spacing": (10.0, 10.0)},
+    "another part": CHEST | {"BodyPartExamined": "ABDOMEN"},
+    "derived": CHEST | {"ImageType": ("DERIVED", "SECONDARY", "AXIAL")},
+    "uneven": CHEST | {"ImagePositionPatient": None},
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_the_chest_is_chosen(tmp_path, hu, case):
+    write_series(tmp_path / "other", hu, **OTHERS[case])
+    write_series(tmp_path / "chest", hu[:, :15], **CHEST)
+    assert choose(tmp_path) == (16, 15, 20)
+
+
+def test_a_series_that_says_chest_comes_first(tmp_path, hu):
+    write_series(tmp_path / "a", hu, **CHEST)
+    write_series(tmp_path / "b", hu[:, :15], BodyPartExamined="LUNG", **CHEST)
+    assert choose(tmp_path) == (16, 15, 20)
+
+
+def test_of_thick_and_thin_slices_the_thin_ones_are_chosen(rng):
+    def series(count: int, rows: int) -> list:
+        pixels = rng.integers(-1000, 1000, (count, rows, 12)).astype(np.int16)
+        return slices(pixels, step=200.0 / count, spacing=(20.0, 20.0))
+
+    thick, thin, noisy = series(20, 13), series(133, 12), series(250, 11)  # 10, 1.5 and 0.8 mm
+    assert choose([*thick, *noisy]) == (12, 11, 250)
+    assert choose([*thick, *thin, *noisy]) == (12, 12, 133)
+
+
+def test_an_oblique_series_is_no_candidate(tmp_path, hu):
+    tilted = (1, 0, 0, 0, round(float(np.cos(0.5)), 9), round(float(np.sin(0.5)), 9))
+    write_series(tmp_path / "oblique", hu, BodyPartExamined="CHEST", orientation=tilted, **CHEST)
+    write_series(tmp_path / "chest", hu[:, :15], **CHEST)
+    assert choose(tmp_path) == (16, 15, 20)
+
+
+def test_two_alike_are_not_chosen_between(tmp_path, hu):
+    write_series(tmp_path / "a", hu, **CHEST)
+    write_series(tmp_path / "b", hu, **CHEST)
+    with pytest.raises(IrregularSeries, match="equally well"):
+        choose(tmp_path)
+
+
+def test_no_chest_at_all(tmp_path, hu):
+    write_series(tmp_path / "a", hu)
+    write_series(tmp_path / "b", hu)
+    with pytest.raises(IrregularSeries, match="no series of a whole chest") as caught:
+        choose(tmp_path)
+    assert "95 mm from end to end" in caught.value.found
+
+
+# ctedge dicom list
+
+
+def listed(folder) -> dict:
+    result = run("dicom", "list", folder, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_the_list_says_what_is_fit_and_why_not(tmp_path, hu):
+    write_series(
+        tmp_path / "chest", hu, BodyPartExamined="CHEST", ConvolutionKernel="B60f", **CHEST
+    )
+    write_series(tmp_path / "gap", hu, **CHEST)[5].unlink()
+    write_series(tmp_path / "prone", hu, orientation=(-1, 0, 0, 0, -1, 0), **CHEST)
+    edit(save(tmp_path / "scout.dcm", slices(hu[:1])[0]), ImageType=("ORIGINAL", "LOCALIZER"))
+    found = listed(tmp_path)
+    assert found["excluded"] == ["scout.dcm: a scout (ImageType LOCALIZER)"]
+    chest, gap, prone = found["series"]
+    assert chest["fit"]
+    assert (chest["modality"], chest["files"], chest["slices"]) == ("CT", 20, 20)
+    assert (chest["spacing_mm"], chest["size"]) == ([16.0, 16.0, 10.0], [16, 16])
+    assert (chest["orientation"], prone["orientation"]) == ("LPS", "RAS")
+    assert (chest["kernel"], chest["body_part"]) == ("B60f", "CHEST")
+    assert chest["syntax"] == ["Explicit VR Little Endian"]
+    assert chest["series"] == uid_of(tmp_path / "chest")
+    assert not gap["fit"]
+    assert "evenly" in gap["problem"]
+
+
+def test_the_list_names_no_patient(tmp_path, hu):
+    write_series(tmp_path / "a", hu, **CHEST)
+    write_series(tmp_path / "b", hu[:1])
+    result = run("dicom", "list", tmp_path)
+    assert result.returncode == 0
+    assert "not fit" in result.stdout
+    for said in (result.stdout, json.dumps(listed(tmp_path))):
+        assert "Whitfield" not in said
+        assert "0042317" not in said
+
+
+@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()])
+def test_a_folder_with_nothing_to_list(tmp_path, make):
+    make(tmp_path / "folder")
+    result = run("dicom", "list", tmp_path / "folder")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
