@@ -112,6 +112,21 @@ def ablation_rows() -> Iterator[str]:
 _MEASURE_NAMES = {"auc": "AUC", "loss": "cross-entropy", "ece": "calibration error"}
 
 
+def scan_rows() -> Iterator[str]:
+    """One line of Markdown per source of `real-scans.json`."""
+    document = json.loads((RESULTS / "real-scans.json").read_text())
+    yield "| source | answer | |"
+    yield "| --- | --- | --- |"
+    for row in document["rows"]:
+        source = f"`{row['source']}`" + (f", `{row['said']}`" if row["said"] else "")
+        said = ": ".join(part for part in (row["what"], row["found"].split(";")[0]) if part)
+        yield f"| {source} | {row['answer']} | {said[:_CELL].replace('|', ' ')} |"
+
+
+#: Characters of a table's longest cell.
+_CELL = 160
+
+
 def _run_row(
     system: str, document: dict[str, Any], run: dict[str, Any], judged: dict[str, Any]
 ) -> str:
@@ -152,4 +167,4 @@ def _interval(metric: dict[str, Any], digits: int) -> str:
 
 if __name__ == "__main__":
     print("\n".join([*speed_rows(), "", *model_rows(), ""]))
-    print("\n".join([*system_rows(), "", *ablation_rows()]))
+    print("\n".join([*system_rows(), "", *ablation_rows(), "", *scan_rows()]))

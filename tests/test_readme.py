@@ -12,6 +12,7 @@ from conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 TRAINING = (REPOSITORY / "training" / "README.md").read_text()
+READING = (REPOSITORY / "docs" / "reading-dicom.md").read_text()
 
 
 def shell_lines(text):
@@ -68,7 +69,9 @@ def test_every_command_and_option_exists(command):
     assert {word for word in words if word.startswith("-")} <= options
 
 
-@pytest.mark.parametrize(("folder", "text"), [(".", README), ("training", TRAINING)])
+@pytest.mark.parametrize(
+    ("folder", "text"), [(".", README), ("training", TRAINING), ("docs", READING)]
+)
 def test_links_lead_somewhere(folder, text):
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (REPOSITORY / folder / target).exists(), target
@@ -82,4 +85,6 @@ def test_its_figures_are_those_of_the_result_files(monkeypatch):
         assert row in README, row
     for row in (*figures.system_rows(), *figures.ablation_rows()):
         assert row in TRAINING, row
-    assert "@@" not in README + TRAINING
+    for row in figures.scan_rows():
+        assert row in READING, row
+    assert "@@" not in README + TRAINING + READING
