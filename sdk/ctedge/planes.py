@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,12 +52,80 @@ class PlanesInMemory:
         return (self._voxels[:, :, index] for index in indices)
 
 
+class PlanesInFiles(ABC):
+    """Planes that are read when they are asked for, and turned to LAS as views.
+
+    Args:
+        shape: (I, J, K) of the file, planes across K.
+        order, flips: from (I, J, K) to LAS, as `ctedge.scan.nearest_axes` says; K is the last.
+    """
+
+    #: Stored bytes kept for the next model: 128 planes of 512 x 512 and 16 bits, all that an input
+    #: of 64 planes reads.
+    kept_bytes = 64 << 20
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        order: tuple[int, int, int],
+        flips: tuple[bool, bool, bool],
+    ) -> None:
+        i, j, k = shape
+        self._swapped = order[0] == 1
+        self._flips = flips
+        self._shape = (j, i, k) if self._swapped else (i, j, k)
+        self._array: Voxels | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along Left, Anterior, Superior."""
+        return self._shape
+
+    def array(self) -> Voxels:
+        """(X, Y, Z) HU; everything is read, once."""
+        if self._array is None:
+            self._array = _stack(self)
+            self._forget()
+        return self._array
+
+    def each(self, indices: Sequence[int]) -> Iterator[Voxels]:
+        """(X, Y) HU of the planes asked for, and nothing else is read.
+
+        Raises:
+            UnreadableScan: a file is damaged, cut off, or has gone.
+            NonFiniteVoxels: a map to HU leads beyond what a number holds.
+        """
+        if self._array is not None:
+            return (self._array[:, :, index] for index in indices)
+        last = self._shape[2] - 1
+        places = [last - index if self._flips[2] else index for index in indices]
+        return self._walk(places)
+
+    def _walk(self, places: Sequence[int]) -> Iterator[Voxels]:
+        with contextlib.closing(self._read(places)) as planes:  # also where it is broken off
+            for plane in planes:
+                yield self._turned(plane)
+
+    @abstractmethod
+    def _read(self, places: Sequence[int]) -> Generator[Voxels, None, None]:
+        """(I, J) HU of the planes at these places of the file, in that order."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Drop what was kept for the next reading: the whole array is there now."""
+
+    def _turned(self, plane: Voxels) -> Voxels:
+        """An (I, J) plane as (X, Y)."""
+        view = plane.T if self._swapped else plane
+        return view[tuple(slice(None, None, -1 if flip else 1) for flip in self._flips[:2])]
+
+
 def in_memory(planes: Planes) -> Voxels | None:
     """The array of planes that are in memory already."""
     return planes.array() if isinstance(planes, PlanesInMemory) else None
 
 
-def stack(planes: Planes) -> Voxels:
+def _stack(planes: Planes) -> Voxels:
     """All planes in one array, in the type that holds them all."""
     found = list(planes.each(range(planes.shape[2])))
     kind = np.result_type(*{plane.dtype for plane in found})

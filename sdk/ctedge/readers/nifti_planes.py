@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import UnreadableScan
-from ctedge.planes import stack
+from ctedge.planes import PlanesInFiles
 from ctedge.readers.inflate import is_gzip, pieces
 from ctedge.readers.nifti_header import Layout
 from ctedge.readers.rescale import to_hu
 
-#: Stored planes kept for the next model: 128 of 512 x 512, all that an input of 64 planes reads.
-KEPT_BYTES = 64 << 20
 
-
-class NiftiPlanes:
-    """Planes across the last axis of a file of whole numbers, turned to LAS.
+class NiftiPlanes(PlanesInFiles):
+    """Planes across the last axis of a file of whole numbers.
 
     Args:
         path: the file.
@@ -35,50 +32,25 @@ class NiftiPlanes:
         order: tuple[int, int, int],
         flips: tuple[bool, bool, bool],
     ) -> None:
+        super().__init__(layout.shape, order, flips)
         self._path = path
         self._layout = layout
-        self._swapped = order[0] == 1
-        self._flips = flips
-        i, j, k = layout.shape
-        self._shape = (j, i, k) if self._swapped else (i, j, k)
-        self._array: npt.NDArray[Any] | None = None
         self._kept: dict[int, bytes | bytearray] = {}
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along Left, Anterior, Superior."""
-        return self._shape
+    def _forget(self) -> None:
+        self._kept.clear()
 
-    def array(self) -> npt.NDArray[Any]:
-        """(X, Y, Z) HU; the whole file is read, once."""
-        if self._array is None:
-            self._array = stack(self)
-            self._kept.clear()
-        return self._array
-
-    def each(self, indices: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
-        """(X, Y) HU of the planes asked for.
-
-        Raises:
-            UnreadableScan: the file is damaged, cut off, or has gone.
-        """
-        if self._array is not None:
-            return (self._array[:, :, index] for index in indices)
-        last = self._shape[2] - 1
-        places = [last - index if self._flips[2] else index for index in indices]
-        return self._read(places)
-
-    def _read(self, places: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
+    def _read(self, places: Sequence[int]) -> Generator[npt.NDArray[Any], None, None]:
         missing = {place for place in places if place not in self._kept}
         try:
             if is_gzip(self._path):
                 stored = self._kept | self._walked(missing) if missing else self._kept
-                room = KEPT_BYTES // self._layout.plane_bytes
+                room = self.kept_bytes // self._layout.plane_bytes
                 self._kept = dict(list(stored.items())[:room])
                 for place in places:
-                    yield self._turned(stored[place])
+                    yield self._hu(stored[place])
             else:
-                yield from map(self._turned, self._sought(places))
+                yield from map(self._hu, self._sought(places))
         except OSError as error:
             raise UnreadableScan(
                 f"{self._path}: cannot be read",
@@ -114,15 +86,13 @@ class NiftiPlanes:
             raise too_short(self._path, self._layout, position)
         return found
 
-    def _turned(self, stored: bytes | bytearray) -> npt.NDArray[Any]:
-        """(X, Y) HU of a stored plane."""
+    def _hu(self, stored: bytes | bytearray) -> npt.NDArray[Any]:
+        """(I, J) HU of a stored plane."""
         layout = self._layout
         plane = np.frombuffer(stored, layout.dtype).reshape(layout.shape[:2], order="F")
-        if layout.slope is not None:
-            plane = to_hu(plane, slope=layout.slope, intercept=layout.intercept)
-        view = plane.T if self._swapped else plane
-        steps = (slice(None, None, -1) if flip else slice(None) for flip in self._flips[:2])
-        return view[tuple(steps)]
+        if layout.slope is None:
+            return plane
+        return to_hu(plane, slope=layout.slope, intercept=layout.intercept)
 
 
 def too_short(path: Path, layout: Layout, found: int) -> UnreadableScan:
