@@ -127,6 +127,39 @@ def scan_rows() -> Iterator[str]:
 _CELL = 160
 
 
+def quality_rows() -> Iterator[str]:
+    """One line of Markdown per scan, or group of scans, of `quality.json`."""
+    document = json.loads((RESULTS / "quality.json").read_text())
+    yield (
+        "| scan | lungs, mL | air; soft tissue, HU | noise, HU; cycles/mm | red in `predict`"
+        " | red in `assess` | notes |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for row in document["rows"]:
+        spans = {key: _span(value) for key, value in row.items() if isinstance(value, list)}
+        cells = [
+            row["scan"],
+            spans.get("lungs_ml", ""),
+            "; ".join(spans.get(key, "-") for key in ("air_hu", "tissue_hu")),
+            "; ".join(spans.get(key, "-") for key in ("noise_hu", "cycles_per_mm")),
+            *(_codes(row[key], row["count"]) for key in ("predict_red", "assess_red")),
+            _codes(row["predict_notes"] | row["assess_notes"], row["count"]),
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _span(ends: list[float]) -> str:
+    low, high = (f"{end:g}" for end in ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def _codes(counts: dict[str, int], of: int) -> str:
+    """Codes of flags; of several scans, how many have each."""
+    return ", ".join(
+        f"`{code}`" if count == of else f"`{code}` in {count}" for code, count in counts.items()
+    )
+
+
 def _run_row(
     system: str, document: dict[str, Any], run: dict[str, Any], judged: dict[str, Any]
 ) -> str:
@@ -167,4 +200,5 @@ def _interval(metric: dict[str, Any], digits: int) -> str:
 
 if __name__ == "__main__":
     print("\n".join([*speed_rows(), "", *model_rows(), ""]))
-    print("\n".join([*system_rows(), "", *ablation_rows(), "", *scan_rows()]))
+    print("\n".join([*system_rows(), "", *ablation_rows(), "", *scan_rows(), ""]))
+    print("\n".join(quality_rows()))

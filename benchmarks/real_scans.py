@@ -34,7 +34,7 @@ FOLDERS: tuple[tuple[str, dict[str, Any]], ...] = (
 #: Folders whose files stand alone.
 COLLECTIONS = ("transfer_syntaxes", "oddities", "scout_and_secondary_capture")
 
-PACKAGES = ("ctedge", "pydicom", "python-gdcm", "numpy")
+PACKAGES = ("ctedge", "pydicom", "imagecodecs", "numpy")
 
 
 def slice_row(path: Path, label: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+import dicom_frames
+
 AXIAL = (1, 0, 0, 0, 1, 0)
 ORIGIN = (-100.0, -120.0, -300.0)
 STEP_MM = 5.0
@@ -106,7 +108,7 @@ def slices(
         one["PixelData"].VR = "OB" if bits[0] == 8 else "OW"
         change(one, {keyword: per_slice(value, number) for keyword, value in elements.items()})
         if syntax not in NATIVE and "Deflated" not in pydicom.uid.UID(syntax).name:
-            one.compress(syntax, generate_instance_uid=False)
+            dicom_frames.compress(one, syntax)
         one.file_meta.TransferSyntaxUID = syntax
         made.append(one)
     return made
@@ -199,7 +201,7 @@ def enhanced(
     if syntax in NATIVE:
         one.file_meta.TransferSyntaxUID = syntax
     else:
-        one.compress(syntax, generate_instance_uid=False)
+        dicom_frames.compress(one, syntax)
     return one
 
 
@@ -208,6 +210,19 @@ def splice(path: Path, blob: bytes, *, before: tuple[int, int] = (0x0020, 0x000D
     data = path.read_bytes()
     place = data.index(struct.pack("<HH", *before), 300)
     path.write_bytes(data[:place] + blob + data[place:])
+
+
+#: Directions of rows and columns, in LPS: every axial way that a slice can lie.
+WAYS = {
+    "head first, supine": ((1, 0, 0), (0, 1, 0)),
+    "prone": ((-1, 0, 0), (0, -1, 0)),
+    "feet first: slices grow towards the feet": ((-1, 0, 0), (0, 1, 0)),
+    "feet first, prone": ((1, 0, 0), (0, -1, 0)),
+    "axes swapped": ((0, 1, 0), (1, 0, 0)),
+    "lying on the left": ((0, 1, 0), (-1, 0, 0)),
+    "lying on the right": ((0, -1, 0), (1, 0, 0)),
+    "swapped and turned": ((0, -1, 0), (-1, 0, 0)),
+}
 
 
 def oriented(

@@ -8,9 +8,9 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from ctedge.progress import Reporter
 from ctedge_training.datasets.source import Data, Source
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import Task
 
 GRID = (16, 18, 20)

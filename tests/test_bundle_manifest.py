@@ -40,7 +40,7 @@ GOOD = {"sha256": "0" * 64, "bytes": 1}
     ("path", "value", "named"),
     [
         ("schema_version", 1, "schema version"),
-        ("schema_version", 3, "schema version"),
+        ("schema_version", 4, "schema version"),
         ("schema_version", "2", "schema version"),
         ("schema_version", True, "schema version"),
         ("schema_version", None, "schema version"),

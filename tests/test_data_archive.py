@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from ctedge.errors import DatasetError, OutputError
+from ctedge.progress import Reporter
 from ctedge_training.mosmed import archive as module
 from ctedge_training.mosmed.archive import contents, extract
-from ctedge_training.progress import Reporter
 
 SCAN = np.random.default_rng(5).bytes(3000)
 

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 from ctedge.errors import DatasetError, OutputError
+from ctedge.progress import Reporter
 from ctedge_training.mosmed import download as module
 from ctedge_training.mosmed.download import PAUSES_S, download
 from ctedge_training.mosmed.https import check_url
 from ctedge_training.mosmed.part import Part, open_part
-from ctedge_training.progress import Reporter
 from loopback_site import Site, serve
 
 BODY = np.random.default_rng(3).bytes((5 << 20) + 12_345)
@@ -458,7 +458,7 @@ def test_a_killed_download_goes_on(site, target, line):
     script = (
         "import sys; from pathlib import Path\n"
         "from ctedge_training.mosmed.download import download\n"
-        "from ctedge_training.progress import Reporter\n"
+        "from ctedge.progress import Reporter\n"
         "download(sys.argv[1], Path(sys.argv[2]), reporter=Reporter.silent())"
     )
     process = subprocess.Popen([sys.executable, "-c", script, f"{site.url}/a.zip", str(target)])

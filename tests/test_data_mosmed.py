@@ -18,13 +18,13 @@ import pytest
 from typer.testing import CliRunner
 
 from ctedge.errors import DatasetError
+from ctedge.progress import Reporter
 from ctedge_training.cli.data import data_app
 from ctedge_training.datasets.labels import check_trainable, read_labels
 from ctedge_training.mosmed import labels as mosmed
 from ctedge_training.mosmed import release
 from ctedge_training.mosmed.labels import full_set_rows, study_category
 from ctedge_training.mosmed.release import SIZES_BYTES, Source, bring
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import CLASSIFIER
 from loopback_site import Site, serve
 

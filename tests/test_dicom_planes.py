@@ -8,24 +8,12 @@ import pytest
 from ctedge import CTScan, UnreadableScan, preprocess, read_scan
 from ctedge.slice_input import slice_of_scan, slices_of_scan
 from ctedge.spec import KERAS_EXAMPLE, SEVERITY_STUDY, SLICE_STUDY
-from dicom_factory import enhanced, oriented, save, slices, write_series
+from dicom_factory import WAYS, enhanced, oriented, save, slices, write_series
 
 SPECS = {spec.name: spec for spec in (KERAS_EXAMPLE, SEVERITY_STUDY)}
 
 #: Orders of summation differ where an array lies otherwise in memory: float32 over 0..1.
 ROUNDING = 1e-6
-
-#: Directions of rows and columns, in LPS: every axial way that a slice can lie.
-WAYS = {
-    "head first, supine": ((1, 0, 0), (0, 1, 0)),
-    "prone": ((-1, 0, 0), (0, -1, 0)),
-    "rows turned": ((-1, 0, 0), (0, 1, 0)),
-    "columns turned": ((1, 0, 0), (0, -1, 0)),
-    "axes swapped": ((0, 1, 0), (1, 0, 0)),
-    "lying on the left": ((0, 1, 0), (-1, 0, 0)),
-    "lying on the right": ((0, -1, 0), (1, 0, 0)),
-    "swapped and turned": ((0, -1, 0), (-1, 0, 0)),
-}
 
 
 @pytest.fixture

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import MPEG2MPML
 
 from command_line import run
-from ctedge import IrregularSeries, UnreadableScan, read_scan
-from dicom_factory import edit, las, save, slices, write_series
+from ctedge import CodecUnavailable, IrregularSeries, UnreadableScan, read_scan
+from dicom_factory import edit, las, save, slices, splice, write_series
 
 #: 20 slices 10 mm apart, 16 x 16 pixels of 16 mm: a chest by its extent and its field.
 CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
+
+#: A sequence of undefined length that begins, and nothing that ends it.
+ITEM_WITHOUT_END = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
 
 
 @pytest.fixture
@@ -120,6 +129,31 @@ def test_no_chest_at_all(tmp_path, hu):
     assert "95 mm from end to end" in caught.value.found
 
 
+def unknown(paths) -> None:
+    """Pixels in a way that nothing decodes."""
+    for path in paths:
+        one = pydicom.dcmread(path)
+        one.file_meta.TransferSyntaxUID = MPEG2MPML
+        one.PixelData = pydicom.encaps.encapsulate([bytes(100)])
+        save(path, one)
+
+
+def test_a_chest_that_cannot_be_decoded_is_left_out_where_another_remains(tmp_path, hu):
+    unknown(write_series(tmp_path / "a", hu, BodyPartExamined="CHEST", **CHEST))
+    write_series(tmp_path / "b", hu[:, :15], **CHEST)
+    scan = read_scan(tmp_path, select="chest")
+    assert scan.shape == (16, 15, 20)
+    assert all("of another series (nothing installed decodes" in why for why in scan.excluded)
+    assert len(scan.excluded) == 20
+
+
+def test_where_no_chest_can_be_decoded_the_syntax_is_named(tmp_path, hu):
+    unknown(write_series(tmp_path / "a", hu, **CHEST))
+    write_series(tmp_path / "b", hu, **OTHERS["another part"])
+    with pytest.raises(CodecUnavailable, match="MPEG2"):
+        choose(tmp_path)
+
+
 # ctedge dicom list
 
 
@@ -159,6 +193,53 @@ def test_the_list_names_no_patient(tmp_path, hu):
     for said in (result.stdout, json.dumps(listed(tmp_path))):
         assert "Whitfield" not in said
         assert "0042317" not in said
+
+
+def test_a_damaged_file_is_a_row_and_the_list_goes_on(tmp_path, hu):
+    write_series(tmp_path / "chest", hu, **CHEST)
+    for name in ("a.dcm", "z.dcm"):
+        save(tmp_path / name, slices(hu[:1])[0])
+        splice(tmp_path / name, ITEM_WITHOUT_END)
+    cut = write_series(tmp_path / "cut", hu, **CHEST)[3]
+    cut.write_bytes(cut.read_bytes()[:-7])
+    chest, short, *damaged = listed(tmp_path)["series"]
+    assert chest["fit"]
+    assert not short["fit"]
+    assert "cut/003.dcm: the DICOM file is damaged" in short["problem"]
+    assert [row["file"] for row in damaged] == ["a.dcm", "z.dcm"]
+    for row in damaged:
+        assert (row["fit"], row["series"]) == (False, None)
+        assert row["problem"].startswith("the DICOM file is damaged")
+        assert row.keys() == chest.keys()
+    said = run("dicom", "list", tmp_path).stdout
+    assert "a.dcm  damaged" in said
+    assert "  the DICOM file is damaged" in said
+
+
+def test_damaged_files_alone_are_listed(tmp_path, hu):
+    splice(save(tmp_path / "a.dcm", slices(hu[:1])[0]), ITEM_WITHOUT_END)
+    (row,) = listed(tmp_path)["series"]
+    assert not row["fit"]
+
+
+def test_what_cannot_be_decoded_is_not_fit(tmp_path, hu):
+    unknown(write_series(tmp_path, hu, **CHEST))
+    (row,) = listed(tmp_path)["series"]
+    assert not row["fit"]
+    assert "nothing installed decodes these pixels: transfer syntax MPEG2" in row["problem"]
+    assert row["slices"] == 20
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path, hu):
+    write_series(tmp_path, hu, **CHEST)
+    assert run("dicom", "list", tmp_path).stderr == ""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "ctedge", "dicom", "list", str(tmp_path), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True)
+    os.close(theirs)
+    assert b"reading headers" in os.read(ours, 65536)
+    os.close(ours)
+    assert json.loads(done.stdout)["series"][0]["fit"]
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()])

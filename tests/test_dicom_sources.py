@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import struct
 
 import numpy as np
 import pydicom
 import pytest
 
 from ctedge import CTEdgeError, IrregularSeries, ScanNotFound, UnreadableScan, read_scan
-from dicom_factory import edit, enhanced, las, save, slices, write_series
+from ctedge.readers import read_slices
+from ctedge.slice_input import slice_of_scan
+from ctedge.spec import SLICE_STUDY
+from dicom_factory import WAYS, edit, enhanced, las, oriented, save, slices, write_series
 
 gather = importlib.import_module("ctedge.readers.dicom.gather")
 
@@ -59,8 +63,42 @@ def test_a_single_file_a_stream_or_a_data_set(tmp_path, hu):
 
 
 def test_one_file_of_a_series_is_no_series(tmp_path, hu):
-    with pytest.raises(IrregularSeries, match="single slice"):
+    with pytest.raises(IrregularSeries, match="single slice") as caught:
         read_scan(write_series(tmp_path, hu)[0])
+    assert "a model for slices" in caught.value.fix
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_slice_alone_is_that_slice_of_its_scan(tmp_path, hu, way):
+    pixels, geometry = oriented(hu, *WAYS[way])
+    paths = write_series(tmp_path, pixels, **geometry)
+    whole = read_slices(tmp_path)
+    assert whole.shape == read_scan(tmp_path).shape
+    for source in (paths[1], io.BytesIO(paths[1].read_bytes()), pydicom.dcmread(paths[1])):
+        alone = read_slices(source)
+        grows = geometry["orientation"][0] * geometry["orientation"][4]  # or both are 0
+        grows -= geometry["orientation"][1] * geometry["orientation"][3]
+        place = 1 if grows > 0 else len(paths) - 2
+        np.testing.assert_array_equal(alone.voxels[:, :, 0], whole.voxels[:, :, place])
+        np.testing.assert_allclose(alone.affine @ [3, 2, 0, 1], whole.affine @ [3, 2, place, 1])
+        assert alone.spacing_mm == pytest.approx((*whole.spacing_mm[:2], 1.0))
+        shown = slice_of_scan(alone, 0, SLICE_STUDY).volume
+        expected = slice_of_scan(whole, place, SLICE_STUDY).volume
+        np.testing.assert_allclose(shown, expected, atol=1e-6)  # sums in another order
+
+
+@pytest.mark.parametrize(
+    ("elements", "message"),
+    [
+        ({"orientation": (1, 0, 0, 0, 0, -1)}, "not axial"),
+        ({"orientation": (0.5, 0, 0, 0, 1, 0)}, "do not say how they lie"),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "no CT slice"),
+        ({"orientation": (1, 0, 0, 0, 0.8, 0.6)}, "oblique"),
+    ],
+)
+def test_a_slice_alone_that_is_none(hu, elements, message):
+    with pytest.raises(CTEdgeError, match=message):
+        read_slices(slices(hu[:1], **elements)[0])
 
 
 @pytest.mark.parametrize("source", [[], [3], 7, None, [io.StringIO("text")], [b"bytes"]])
@@ -225,6 +263,20 @@ def test_messages_and_reasons_name_no_patient(tmp_path, hu):
     said = str(caught.value) + " ".join(scan.excluded)
     assert "Whitfield" not in said
     assert "0042317" not in said
+
+
+@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagePositionPatient", "RescaleSlope"])
+def test_values_that_slipped_into_other_elements_are_not_quoted(tmp_path, hu, keyword):
+    path = write_series(tmp_path, hu)[1]
+    data = path.read_bytes()
+    place = data.index(struct.pack("<HH", *divmod(pydicom.tag.Tag(keyword), 1 << 16)), 300)
+    (length,) = struct.unpack_from("<H", data, place + 6)
+    name = b"Whitfield^Eleanor"[:length].ljust(length)
+    path.write_bytes(data[: place + 8] + name + data[place + 8 + length :])
+    with pytest.raises(CTEdgeError) as caught:
+        read_scan(tmp_path)
+    assert "001.dcm" in str(caught.value)
+    assert "Wh" not in str(caught.value)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

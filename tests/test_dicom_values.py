@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.sequence import Sequence
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from ctedge import IrregularSeries, NonFiniteVoxels, UnreadableScan, read_scan
-from dicom_factory import item, las, slices, write_series
+from dicom_factory import NATIVE, item, las, slices, write_series
 
 AIR = -1000
 SHAPE = (4, 6, 8)
@@ -157,6 +158,29 @@ def test_a_lookup_table_to_hu(rng):
     stored, made = with_table(rng, first=10)
     expected = las((stored - 10).clip(0, 99) * 7)  # the nearest entry beyond its ends
     np.testing.assert_array_equal(read_scan(made).voxels, expected)
+
+
+@pytest.mark.parametrize("vr", ["OW", "US"])
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_a_lookup_table_in_every_byte_order(tmp_path, rng, syntax, vr):
+    stored, entries = rng.integers(0, 120, SHAPE), np.arange(100) * 7
+    one = item(ModalityLUTType="HU")
+    one.add_new("LUTDescriptor", "US", [100, 10, 16])
+    words = entries.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
+    one.add_new("LUTData", vr, words if vr == "OW" else entries.tolist())
+    write_series(
+        tmp_path,
+        np.zeros(SHAPE),
+        stored=stored,
+        syntax=syntax,
+        RescaleSlope=None,
+        RescaleIntercept=None,
+        ModalityLUTSequence=Sequence([one]),
+    )
+    expected = las((stored - 10).clip(0, 99) * 7)
+    np.testing.assert_array_equal(read_scan(tmp_path).voxels, expected)
+    given = [pydicom.dcmread(path) for path in sorted(tmp_path.iterdir())]
+    np.testing.assert_array_equal(read_scan(given).voxels, expected)
 
 
 def test_a_lookup_table_to_something_else_is_refused(rng):

@@ -17,8 +17,8 @@ PLAUSIBLE_ML = (1500, 8000)
 @pytest.mark.parametrize(
     ("name", "needs"),
     [
-        ("dicom/covid_chest", "gdcm"),
-        ("dicom/phantom_chest_jpeg2000", "gdcm"),
+        ("dicom/covid_chest", "imagecodecs"),
+        ("dicom/phantom_chest_jpeg2000", "imagecodecs"),
         ("nifti/covid_chest_raw_hu.nii.gz", "nibabel"),
     ],
 )

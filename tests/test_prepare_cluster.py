@@ -26,13 +26,13 @@ from ctedge.errors import (
     RuntimeUnavailable,
     UnreadableScan,
 )
+from ctedge.progress import Reporter
 from ctedge_training.cli import app
 from ctedge_training.datasets import cluster as clusters
 from ctedge_training.datasets.cluster import on_cluster
 from ctedge_training.datasets.prepare import prepare_store
 from ctedge_training.datasets.source import Source
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
 from scan_factory import GRID, ROWS, SETTINGS, class_folders, contents, labelled, opened
 

@@ -17,11 +17,11 @@ import pytest
 
 from ctedge import pool, preprocess, read_scan
 from ctedge.errors import DatasetError, NotHounsfield, OutputError, UnreadableScan
+from ctedge.progress import Reporter
 from ctedge_training.datasets import stored as stored_files
 from ctedge_training.datasets.prepare import prepare_store
 from ctedge_training.datasets.source import Data, Source
 from ctedge_training.learning.settings import Settings, spec_on_grid
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import CLASSIFIER, SEVERITY, Task
 from scan_factory import (
     GRID,

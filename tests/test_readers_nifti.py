@@ -201,7 +201,7 @@ class TestBadFiles:
     def test_header_that_promises_more_than_the_file_holds(self, tmp_path, chest, las_affine):
         path = save(tmp_path / "scan.nii", chest, las_affine)
         data = bytearray(path.read_bytes())
-        data[40:56] = struct.pack("<8h", 3, 32000, 32000, 32000, 1, 1, 1, 1)
+        data[40:56] = struct.pack("<8h", 3, 2000, 2000, 400, 1, 1, 1, 1)
         path.write_bytes(data)
         with pytest.raises(UnreadableScan, match="fewer voxels"):
             read_scan(path)

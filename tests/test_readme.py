@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -13,6 +14,7 @@ from conftest import REPOSITORY
 README = (REPOSITORY / "README.md").read_text()
 TRAINING = (REPOSITORY / "training" / "README.md").read_text()
 READING = (REPOSITORY / "docs" / "reading-dicom.md").read_text()
+QUALITY = (REPOSITORY / "docs" / "quality.md").read_text()
 
 
 def shell_lines(text):
@@ -26,7 +28,7 @@ SHELL = shell_lines(README)
 
 def test_it_opens_with_one_line_each_for_the_demo_and_the_tests():
     assert SHELL[0].endswith(".venv/bin/ctedge demo")
-    assert SHELL[1].endswith(".venv/bin/python -m pytest")
+    assert SHELL[1].endswith(".venv/bin/python -m pytest -n auto")
 
 
 def test_ci_runs_the_test_command_and_nothing_else():
@@ -70,7 +72,8 @@ def test_every_command_and_option_exists(command):
 
 
 @pytest.mark.parametrize(
-    ("folder", "text"), [(".", README), ("training", TRAINING), ("docs", READING)]
+    ("folder", "text"),
+    [(".", README), ("training", TRAINING), ("docs", READING), ("docs", QUALITY)],
 )
 def test_links_lead_somewhere(folder, text):
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
@@ -87,4 +90,17 @@ def test_its_figures_are_those_of_the_result_files(monkeypatch):
         assert row in TRAINING, row
     for row in figures.scan_rows():
         assert row in READING, row
-    assert "@@" not in README + TRAINING + READING
+    for row in figures.quality_rows():
+        assert row in QUALITY, row
+    assert "@@" not in README + TRAINING + READING + QUALITY
+
+
+def test_the_table_of_qualities_holds_what_it_has_to(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    import figures
+
+    rows = json.loads((figures.RESULTS / "quality.json").read_text())["rows"]
+    for row in rows:
+        for how in ("predict_red", "assess_red"):
+            flagged = max(row[how].values(), default=0)
+            assert flagged == (0 if row["fit"] else row["count"]), row["scan"]

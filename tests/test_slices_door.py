@@ -140,7 +140,7 @@ def test_a_picture_as_file_and_as_array(classifier, levels, tmp_path):
 def test_what_a_picture_does_not_say_is_flagged(classifier, rng):
     def flags(*shape):
         picture = rng.integers(0, 256, shape, dtype=np.uint8)
-        return classifier.predict(picture).quality.flags
+        return [flag.message for flag in classifier.predict(picture).quality.flags]
 
     assert len(flags(48, 40)) == 1
     assert "radiological view" in flags(48, 40)[0]
@@ -154,6 +154,17 @@ def test_a_scan_from_a_file(classifier, chest, las_affine, tmp_path):
     prediction = classifier.predict(path)
     assert prediction.source == str(path)
     assert len(prediction.slices) == 20
+
+
+def test_one_dicom_slice_alone_is_answered_as_in_its_series(classifier, chest, tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_factory import slices as dicom_slices
+
+    for number, one in enumerate(dicom_slices(chest.transpose(2, 1, 0)[:3])):
+        one.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    whole = classifier.predict(tmp_path)
+    (alone,) = classifier.predict(tmp_path / "1.dcm").slices
+    assert (alone.logit, alone.z_mm) == (whole.slices[1].logit, whole.slices[1].z_mm)
 
 
 @pytest.mark.parametrize("slices", [[20], [-1], [0, 500]])

@@ -127,6 +127,9 @@ def test_importing_the_whole_surface_loads_numpy_and_nothing_heavier():
         ["train", "--help"],
         ["train", "classifier", "--help"],
         ["export", "onnx", "--help"],
+        ["export", "build-engine", "--help"],
+        ["export", "inspect", "--help"],
+        ["assess", "--help"],
     ],
     ids=" ".join,
 )

@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib")
 
 from ctedge.errors import DatasetError, DigestMismatch, OutputError
 from ctedge.phantom import write_dataset
+from ctedge.progress import Reporter
 from ctedge_training import recipes
 from ctedge_training.ablation import ablate, variants
 from ctedge_training.datasets.labels import Sample
@@ -22,7 +23,6 @@ from ctedge_training.datasets.source import Source
 from ctedge_training.datasets.store import Volume
 from ctedge_training.folds import cross_validate, deal
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
 
 GRID = (46, 46, 46)
@@ -81,6 +81,25 @@ def test_every_fold_validates_on_every_class() -> None:
     volumes = volumes_of([(f"p{n}", float(n < 2)) for n in range(12)])
     with pytest.raises(DatasetError, match="1 left when fold 1 is tested"):
         deal(volumes, CLASSIFIER, 2, seed=0)
+
+
+def test_a_rare_severity_stands_in_nobodys_way() -> None:
+    scores = [float(n) for n in range(39)] + [95.0]  # Critical once, Moderate and Severe never
+    volumes = volumes_of([(f"p{n}", score) for n, score in enumerate(scores)])
+    dealt = deal(volumes, SEVERITY, 4, seed=0)
+    tested = Counter(v.sample.name for fold in dealt for v in fold if v.sample.split == "test")
+    assert tested == Counter(v.sample.name for v in volumes)
+    for fold in dealt:
+        for split in ("train", "validation", "test"):
+            found = [v.sample.answer for v in fold if v.sample.split == split]
+            assert min(found) < 15, split
+            assert max(found) > 24, split
+
+
+def test_fewer_scores_than_folds_are_refused() -> None:
+    volumes = volumes_of([(f"p{n}", float(n)) for n in range(3)])
+    with pytest.raises(DatasetError, match="too few patients for 4 folds"):
+        deal(volumes, SEVERITY, 4, seed=0)
 
 
 @pytest.fixture(scope="module")

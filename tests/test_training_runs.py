@@ -29,6 +29,7 @@ from ctedge.errors import (
 )
 from ctedge.files import sha256_of
 from ctedge.preprocessing import preprocess
+from ctedge.progress import Reporter
 from ctedge.readers import read_scan
 from ctedge.spec import PreprocessSpec
 from ctedge_training.cli import app
@@ -39,7 +40,6 @@ from ctedge_training.judging.evaluate import evaluate, judge
 from ctedge_training.learning import weights
 from ctedge_training.learning.job import Part
 from ctedge_training.learning.settings import Settings, spec_on_grid
-from ctedge_training.progress import Reporter
 from ctedge_training.run import Run
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
 from ctedge_training.train import train
@@ -119,6 +119,8 @@ def test_a_run_holds_the_network_and_what_it_is(trained: Run) -> None:
     assert document["data"]["count"] == 11
     assert document["data"]["splits"] == {"test": 3, "train": 5, "validation": 3}
     assert document["data"]["synthetic"] is True
+    geometry = {"slices": [20, 20], "spacing_mm": [2.0, 2.0], "field_mm": [45.0, 45.0]}
+    assert document["data"]["geometry"] == geometry
     training = document["training"]
     assert (training["epochs_run"], training["seed"], training["shuffled_labels"]) == (2, 3, False)
     assert training["grid"] == list(GRID)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ctedge_export.cli_engine import build_engine, inspect
+from ctedge_export.cli_precision import precision, verify
+
 app = typer.Typer(
     name="export",
     help="Turn a trained network into a bundle, every step gated.",
@@ -54,16 +57,28 @@ def export_onnx(
     )
 
 
-@app.command("verify")
-def verify(
-    bundle: Annotated[
-        str, typer.Argument(metavar="BUNDLE", help="A NAME.ctedge folder, or a shipped name.")
+@app.command("lungmask")
+def export_lungmask(
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="The published unet_r231-*.pth.")
     ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The NAME.ctedge to write.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a bundle that stands there.")
+    ] = False,
 ) -> None:
-    """Check every digest and run the golden cases; exit code 3 when an answer has changed."""
-    from ctedge_export.verify import verify_bundle
+    """Convert the lung network U-Net R231; exit code 3 when it answers otherwise than torch."""
+    from ctedge_export.lungmask import export_lungmask as run
 
-    verify_bundle(bundle, say=_say)
+    run(weights, output, overwrite=overwrite, say=_say)
+
+
+app.command("precision")(precision)
+app.command("verify")(verify)
+app.command("build-engine")(build_engine)
+app.command("inspect")(inspect)
 
 
 def _say(line: str) -> None:

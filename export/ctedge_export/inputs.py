@@ -1,4 +1,4 @@
-"""The inputs of a gate: nothing, everything, noise, structure, and synthetic chests.
+"""The inputs of a gate: nothing, everything, noise, structure, and synthetic chests; 32 in all.
 
 Every one has 8-bit levels k/255, so that what a gate saw can be stored exactly.
 """
@@ -19,6 +19,9 @@ from ctedge.slice_input import slice_of_scan
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
 from ctedge.tensor import network_batch
 
+#: Inputs of a gate, at least.
+_COUNT = 32
+
 _SEED = 20
 _PHANTOM_SEED = 7
 
@@ -30,6 +33,12 @@ _LEVELS = {"low-slice": 1, "slice": 2, "high-slice": 3}
 
 #: The inputs that a bundle keeps as golden cases.
 GOLDEN_NAMES = ("healthy-chest", "diseased-chest", "healthy-slice", "diseased-slice")
+
+#: Further chests, at the size of the network's grid, by the share of the lungs with lesions.
+_MORE_CHESTS = (0.0, 0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
+
+#: The chest that is turned, darkened, cut and so on.
+_CHANGED_SHARE = 0.1
 
 _Values = npt.NDArray[np.floating]
 
@@ -56,13 +65,21 @@ class GateInput:
 
 @functools.lru_cache(maxsize=2)
 def gate_inputs(spec: Spec) -> tuple[GateInput, ...]:
-    """Ten or more inputs that together reach every part of the network; the same on every run.
+    """The 32 inputs, which together reach every part of the network; the same on every run.
 
     They are kept (one byte a value), since drawing the chests takes seconds, and are read-only.
     """
+    patterns = _patterns(spec.shape)
+    changed = _changed(draw_chest(spec, _PHANTOM_SEED, _CHANGED_SHARE).values)
     chests = _slices(spec) if isinstance(spec, SliceSpec) else _volumes(spec)
-    shown = {**_patterns(spec.shape), **chests}
+    more = _more_chests(spec, _COUNT - len(patterns) - len(changed) - len(chests))
+    shown = {**patterns, **more, **changed, **chests}
     return tuple(GateInput(name=n, levels=_levels(v), spec=spec) for n, v in shown.items())
+
+
+def gate_input(name: str, values: npt.NDArray[np.floating], spec: Spec) -> GateInput:
+    """Values of `spec.shape`, 0..1, rounded to 8-bit levels."""
+    return GateInput(name=name, levels=_levels(values), spec=spec)
 
 
 def _patterns(shape: tuple[int, ...]) -> Mapping[str, _Values]:
@@ -70,6 +87,9 @@ def _patterns(shape: tuple[int, ...]) -> Mapping[str, _Values]:
     axes = np.meshgrid(*(np.linspace(0, 1, n) for n in shape), indexing="ij", sparse=True)
     index_sum = sum(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True))
     waves = [np.cos(turns * axis) for turns, axis in zip((7, 5, 3), axes, strict=False)]
+    radius = np.sqrt(sum((axis - 0.5) ** 2 for axis in axes))
+    point = np.zeros(shape)
+    point[tuple(n // 2 for n in shape)] = 1
     return {
         "zeros": np.zeros(shape),
         "ones": np.ones(shape),
@@ -79,6 +99,29 @@ def _patterns(shape: tuple[int, ...]) -> Mapping[str, _Values]:
         "ramp": axes[0] * np.ones(shape),
         "checkerboard": np.asarray(index_sum) % 2 * np.ones(shape),
         "sparse": (rng.random(shape) < 0.001).astype(float),
+        "grey": np.full(shape, 0.5),
+        "point": point,
+        "ball": (radius < 0.3).astype(float),
+        "shells": 0.5 + 0.5 * np.cos(40 * radius),
+        "step": (axes[1] > 0.5) * np.ones(shape),
+        "black-and-white-noise": (rng.random(shape) < 0.5).astype(float),
+    }
+
+
+def _changed(chest: _Values) -> Mapping[str, _Values]:
+    """A chest as it should not come: turned, inverted, too dark, too bright, noisy, cut."""
+    rng = np.random.default_rng(_SEED + 1)
+    cut = chest.copy()
+    cut[: len(cut) // 2] = 0
+    return {
+        "chest-upside-down": chest[::-1],
+        "chest-mirrored": chest[:, ::-1],
+        "chest-inverted": 1 - chest,
+        "chest-dark": 0.5 * chest,
+        "chest-bright": 0.5 + 0.5 * chest,
+        "chest-noisy": chest + 0.1 * rng.standard_normal(chest.shape),
+        "chest-cut": cut,
+        "chest-two-levels": (chest > 0.4).astype(float),
     }
 
 
@@ -107,3 +150,51 @@ def _slices(spec: SliceSpec) -> Mapping[str, _Values]:
         for level, index in _LEVELS.items():
             slices[f"{name}-{level}"] = slice_of_scan(scan, index, spec).volume[:, :, 0]
     return slices
+
+
+def _more_chests(spec: Spec, count: int) -> Mapping[str, _Values]:
+    shares = [_MORE_CHESTS[i % len(_MORE_CHESTS)] for i in range(count)]
+    return {
+        f"chest-{number}": draw_chest(spec, _PHANTOM_SEED + number, share).values
+        for number, share in enumerate(shares, start=1)
+    }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chest:
+    """A synthetic chest as the network takes it.
+
+    Attributes:
+        values: `spec.shape`, 0..1.
+        affected: whether what is shown holds a lesion.
+        score: 0..100, the affected share of the lungs.
+    """
+
+    values: _Values
+    affected: bool
+    score: float
+
+
+def draw_chest(spec: Spec, seed: int, lesion_share: float) -> Chest:
+    """A chest rendered at the size of the network's grid; of a slice network its middle slice."""
+    patient = draw_patient(seed, lesion_share=lesion_share)
+    if isinstance(spec, SliceSpec):
+        phantom = render(patient, shape=(max(spec.shape), max(spec.shape), 5))
+        scan, middle = CTScan.from_array(phantom.voxels), _LEVELS["slice"]
+        return Chest(
+            values=slice_of_scan(scan, middle, spec).volume[:, :, 0],
+            affected=bool(phantom.lesion_mask[:, :, middle].any()),
+            score=phantom.score,
+        )
+    sizes = dict(zip((_AXIS[side] for side in spec.axes), spec.shape, strict=True))
+    phantom = render(patient, shape=(sizes[0], sizes[1], sizes[2]))
+    mask = phantom.lung_mask if spec.lungs_only else None
+    return Chest(
+        values=preprocess(phantom.voxels, spec, lung_mask=mask),
+        affected=lesion_share > 0,
+        score=phantom.score,
+    )
+
+
+#: Which axis of a phantom (X, Y, Z) runs between these sides.
+_AXIS = {"L": 0, "R": 0, "A": 1, "P": 1, "S": 2, "I": 2}

@@ -56,7 +56,7 @@ def first_deviation(
     """
     landmarks = converted.landmarks
     tensors = _tensors(onnx_bytes, [landmark.node for landmark in landmarks])
-    runtime = OnnxRuntime(_with_outputs(onnx_bytes, tensors), name="the converted model")
+    runtime = OnnxRuntime(with_outputs(onnx_bytes, tensors), name="the converted model")
     found = runtime.run(shown.batch)
     probe = KerasProbe(trained, [trained.get_layer(place.layer).output for place in landmarks])
     largest = 0.0
@@ -83,11 +83,14 @@ def _tensors(onnx_bytes: bytes, names: Sequence[str]) -> list[str]:
     return [activated.get(name, name) for name in names]
 
 
-def _with_outputs(onnx_bytes: bytes, tensors: Sequence[str]) -> bytes:
+def with_outputs(onnx_bytes: bytes, tensors: Sequence[str]) -> bytes:
+    """The same file with inner tensors, by name, as further outputs."""
     import onnx
 
-    model = onnx.load_from_string(onnx_bytes)
-    kinds = {value.name: value for value in model.graph.value_info}
-    model.graph.output.extend(kinds[name] for name in tensors)
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(onnx_bytes))
+    graph = model.graph
+    kinds = {value.name: value for value in graph.value_info}
+    outputs = {output.name for output in graph.output}
+    graph.output.extend(kinds[name] for name in tensors if name not in outputs)
     extended: bytes = model.SerializeToString()
     return extended

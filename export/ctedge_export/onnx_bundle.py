@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from ctedge.bundle import ModelBundle
 from ctedge.errors import GateFailed, OutputError
 from ctedge.extras import require
-from ctedge.files import atomic_folder
 from ctedge.golden import pack_levels
 from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
 from ctedge.run_folder import RunFolder, read_run
 from ctedge.spec import SliceSpec
 from ctedge_export import gate
 from ctedge_export.card import model_card
+from ctedge_export.gates import structural
 from ctedge_export.inputs import GOLDEN_NAMES, gate_inputs
+from ctedge_export.kept import keep
 from ctedge_export.keras_model import load_keras
 from ctedge_export.onnx_model import Converted
 from ctedge_export.provenance import provenance, versions
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     import keras
 
 Say = Callable[[str], None]
-
-_GATE_NAME = "gate.json"
 
 
 def export_onnx(  # noqa: PLR0913 (keyword-only options)
@@ -83,12 +82,19 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
         gate.require_pass(result, trained, onnx_bytes, converted, shown)
     except GateFailed as error:
         if keep_failed:
-            say(_keep(target, onnx_bytes, result, error))
+            say(keep(target, MODEL_NAME, onnx_bytes, result.to_json(), error))
         raise
     say(
         f"gate passed: max |d{result.output}| {result.max_difference:.2g}"
         f" <= {result.tolerance:g} on {len(shown)} inputs"
     )
+    structure = structural.check(onnx_bytes, task=run.task)
+    if not structure.passed:
+        raise GateFailed(
+            "the graph is not as every runtime takes it whole",
+            found=structure,
+            fix="export with the versions of the `export` extra",
+        )
     golden = [item for item in shown if item.name in GOLDEN_NAMES]
     files = {f"golden/{item.name}.npy.gz": pack_levels(item.levels) for item in golden}
     name = target.name.removesuffix(".ctedge")
@@ -106,7 +112,7 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
             ],
             "metrics": run.document["metrics"],
             "provenance": provenance(run, converted, found=found),
-            "gates": {"onnx": result.to_json()},
+            "gates": {"onnx": result.to_json(), "structural": structure.to_json()},
         },
         members={
             MODEL_NAME: onnx_bytes,
@@ -139,19 +145,6 @@ def _model(run: RunFolder) -> dict[str, Any]:
         "input": {"name": TASK_INPUTS[run.task], "shape": shape},
         "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[run.task]],
     }
-
-
-def _keep(target: Path, onnx_bytes: bytes, result: gate.GateResult, error: GateFailed) -> str:
-    """Keep a failed model in a folder that no one can take for a bundle; says where."""
-    kept = target.with_name(f"{target.name.removesuffix('.ctedge')}.failed")
-    record = {**result.to_json(), "error": error.as_dict()}
-    try:
-        with atomic_folder(kept, replace=(kept / _GATE_NAME).is_file()) as folder:
-            (folder / MODEL_NAME).write_bytes(onnx_bytes)
-            (folder / _GATE_NAME).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    except OutputError as problem:  # that the gate failed weighs more
-        return f"gate failed, and the model could not be kept: {problem}"
-    return f"gate failed: model and figures kept in {kept}"
 
 
 def _notes(path: str | os.PathLike[str] | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 from ctedge.bundle import ModelBundle
 from ctedge.errors import OutputError
 from ctedge.files import atomic_folder
-from ctedge.manifest import MANIFEST_DIGEST_NAME, MANIFEST_NAME, SCHEMA_VERSION, manifest_bytes
+from ctedge.manifest import (
+    ENGINES_NAME,
+    MANIFEST_DIGEST_NAME,
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    manifest_bytes,
+)
+
+#: What the golden cases of a bundle may take, packed.
+MAX_GOLDEN_BYTES = 6_000_000
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,55}\.ctedge", re.ASCII)
 
@@ -41,36 +51,51 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def write_bundle(
+def write_bundle(  # noqa: PLR0913 (keyword-only options)
     path: Path,
     *,
     description: Mapping[str, Any],
     members: Mapping[str, bytes],
     overwrite: bool = False,
+    name: str | None = None,
+    engines: Path | None = None,
 ) -> ModelBundle:
     """Write a bundle, verify it as a reader would, and only then rename it into place.
 
     Args:
-        path: the folder `NAME.ctedge`; NAME becomes the bundle's name.
-        description: the manifest without `schema_version`, `name` and `members`.
+        path: the folder `NAME.ctedge`.
+        description: the manifest; `schema_version`, `name` and `members` are set here, and
+            `variants`, where there are none.
         members: the files' bytes, by relative name.
         overwrite: replace a bundle that stands there; its `engines/` go with it.
+        name: the bundle's name; None means NAME.
+        engines: a folder of device files to carry over as they are, if it is there.
 
     Returns:
         The bundle, loaded from where it stands.
 
     Raises:
-        OutputError: it exists, or the disk is full; nothing is left behind.
+        OutputError: it exists, its golden cases are too large, or the disk is full; nothing is
+            left behind.
         BundleError: what was to be written is no valid bundle; nothing is left behind.
     """
     check_target(path, overwrite=overwrite)
+    golden = sum(len(data) for file, data in members.items() if file.startswith("golden/"))
+    if golden > MAX_GOLDEN_BYTES:
+        raise OutputError(
+            f"the golden cases of {path.name} are too large to travel with it",
+            found=f"{golden} bytes",
+            expected=f"at most {MAX_GOLDEN_BYTES}",
+            fix="take fewer golden cases",
+        )
     document = {
+        "variants": {},
         **description,
         "schema_version": SCHEMA_VERSION,
-        "name": path.name.removesuffix(".ctedge"),
+        "name": name or path.name.removesuffix(".ctedge"),
         "members": {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-            for name, data in members.items()
+            file: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for file, data in members.items()
         },
     }
     manifest = manifest_bytes(document)
@@ -80,9 +105,11 @@ def write_bundle(
         MANIFEST_DIGEST_NAME: hashlib.sha256(manifest).hexdigest().encode() + b"\n",
     }
     with atomic_folder(path, replace=overwrite) as folder:
-        for name, data in files.items():
-            target = folder / name
+        for file, data in files.items():
+            target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
+        if engines is not None and engines.is_dir() and not engines.is_symlink():
+            shutil.copytree(engines, folder / ENGINES_NAME, symlinks=True)
         ModelBundle.load(folder)
     return ModelBundle.load(path)

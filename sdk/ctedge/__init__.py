@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctedge.bundle import ModelBundle as ModelBundle
     from ctedge.classifier import Classifier as Classifier
+    from ctedge.errors import BuildFailed as BuildFailed
     from ctedge.errors import BundleError as BundleError
     from ctedge.errors import BundleNotFound as BundleNotFound
     from ctedge.errors import CodecUnavailable as CodecUnavailable
     from ctedge.errors import CTEdgeError as CTEdgeError
     from ctedge.errors import DatasetError as DatasetError
     from ctedge.errors import DigestMismatch as DigestMismatch
+    from ctedge.errors import EngineMismatch as EngineMismatch
+    from ctedge.errors import EngineUnverified as EngineUnverified
     from ctedge.errors import GateFailed as GateFailed
     from ctedge.errors import InferenceFailed as InferenceFailed
     from ctedge.errors import InputError as InputError
@@ -31,23 +34,30 @@ if TYPE_CHECKING:
     from ctedge.errors import OutputError as OutputError
     from ctedge.errors import RuntimeUnavailable as RuntimeUnavailable
     from ctedge.errors import ScanNotFound as ScanNotFound
+    from ctedge.errors import UnfitScan as UnfitScan
     from ctedge.errors import UnreadableScan as UnreadableScan
     from ctedge.errors import UnsafeModel as UnsafeModel
     from ctedge.errors import UnsupportedGeometry as UnsupportedGeometry
     from ctedge.errors import WorkerLost as WorkerLost
     from ctedge.errors import WrongTask as WrongTask
+    from ctedge.lung_spec import LUNGMASK as LUNGMASK
+    from ctedge.lung_spec import LungMaskSpec as LungMaskSpec
     from ctedge.lungs import AffectedShare as AffectedShare
     from ctedge.lungs import BySide as BySide
     from ctedge.lungs import LungMask as LungMask
+    from ctedge.lungs import LungSegmenter as LungSegmenter
     from ctedge.lungs import affected_share as affected_share
     from ctedge.lungs import segment_lungs as segment_lungs
+    from ctedge.lungs import segment_with_lungmask as segment_with_lungmask
     from ctedge.prediction import Prediction as Prediction
     from ctedge.prediction import SeverityPrediction as SeverityPrediction
     from ctedge.prediction import SliceAnswer as SliceAnswer
     from ctedge.prediction import SlicesPrediction as SlicesPrediction
     from ctedge.preprocessing import preprocess as preprocess
+    from ctedge.quality import Flag as Flag
     from ctedge.quality import PictureQuality as PictureQuality
     from ctedge.quality import Quality as Quality
+    from ctedge.quality import assess as assess
     from ctedge.readers import read_scan as read_scan
     from ctedge.scan import CTScan as CTScan
     from ctedge.severity import SeverityRegressor as SeverityRegressor
@@ -65,8 +75,12 @@ _HOME_OF = {
     "BySide": "lungs",
     "CTScan": "scan",
     "Classifier": "classifier",
+    "Flag": "quality",
     "KERAS_EXAMPLE": "spec",
+    "LUNGMASK": "lung_spec",
     "LungMask": "lungs",
+    "LungMaskSpec": "lung_spec",
+    "LungSegmenter": "lungs",
     "ModelBundle": "bundle",
     "PictureQuality": "quality",
     "Prediction": "prediction",
@@ -81,17 +95,22 @@ _HOME_OF = {
     "SliceSpec": "spec",
     "SlicesPrediction": "prediction",
     "affected_share": "lungs",
+    "assess": "quality",
     "preprocess": "preprocessing",
     "read_scan": "readers",
     "segment_lungs": "lungs",
+    "segment_with_lungmask": "lungs",
 } | dict.fromkeys(
     (
+        "BuildFailed",
         "BundleError",
         "BundleNotFound",
         "CTEdgeError",
         "CodecUnavailable",
         "DatasetError",
         "DigestMismatch",
+        "EngineMismatch",
+        "EngineUnverified",
         "GateFailed",
         "InferenceFailed",
         "InputError",
@@ -104,6 +123,7 @@ _HOME_OF = {
         "OutputError",
         "RuntimeUnavailable",
         "ScanNotFound",
+        "UnfitScan",
         "UnreadableScan",
         "UnsafeModel",
         "UnsupportedGeometry",

@@ -3,6 +3,7 @@
     manifest.json       what the bundle is: task, labels, spec, tensors, members, gates
     manifest.sha256     64 hex digits and a newline: the SHA-256 of manifest.json's raw bytes
     model.onnx          FP32 weights and graph                              member
+    model.fp16.onnx     the network in another precision (bf16, int8)       member
     golden/*.npy.gz     8-bit inputs with known answers                     member
     MODEL_CARD.md       what the model is for, and how it did               member
     engines/            device files with identity records of their own     not members
@@ -25,11 +26,13 @@ from types import MappingProxyType
 from typing import Any
 
 from ctedge.bundle_files import checked_manifest, checked_members, find_bundle
-from ctedge.errors import InvalidBundle, WrongTask
+from ctedge.errors import InvalidBundle, RuntimeUnavailable, WrongTask
 from ctedge.golden import GoldenCase, unpack_levels
+from ctedge.lung_spec import LungMaskSpec
 from ctedge.manifest import CARD_NAME, Manifest, parse_manifest
 from ctedge.onnx_guard import FLOAT32, ModelFacts, TensorFacts, inspect_model
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
+from ctedge.variants import FP32, Variant
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -52,7 +55,7 @@ class ModelBundle:
 
         Args:
             bundle: path of a `NAME.ctedge` folder, or the bare name of a shipped bundle.
-            task: the task it must have been made for ("classifier", "severity", "slices").
+            task: the task it must have been made for ("classifier", "severity", "slices", "lungs").
 
         Raises:
             BundleNotFound: no such folder, and no shipped bundle of that name.
@@ -68,11 +71,13 @@ class ModelBundle:
         if task is not None and manifest.task != task:
             raise _wrong_task(folder.name, manifest.task, task)
         members = checked_members(folder, manifest)
+        opsets = {manifest.model: manifest.opset}
+        opsets |= {one.member: one.opset for one in manifest.variants.values()}
         for name, data in members.items():
             if name.endswith(".onnx"):
                 facts = inspect_model(data)
-                if name == manifest.model:
-                    _compare(facts, manifest)
+                if name in opsets:
+                    _compare(facts, manifest, opsets[name])
         digest = hashlib.sha256(raw).hexdigest()
         return cls(path=folder, digest=digest, _manifest=manifest, _members=members)
 
@@ -86,7 +91,7 @@ class ModelBundle:
 
     @property
     def task(self) -> str:
-        """What the model answers: "classifier", "severity" or "slices"."""
+        """What the model answers: "classifier", "severity", "slices" or "lungs"."""
         return self._manifest.task
 
     @property
@@ -101,7 +106,7 @@ class ModelBundle:
         It was chosen on the validation scans of the training, and need not be 0.5.
 
         Raises:
-            WrongTask: a severity network gives no probability.
+            WrongTask: a network for severity or lungs gives no probability.
         """
         if self._manifest.threshold is None:
             raise _wrong_task(self.name, self.task, "classifier or slices")
@@ -109,7 +114,13 @@ class ModelBundle:
 
     @property
     def spec(self) -> Spec:
-        """The preprocessing the network was trained with: of slices a SliceSpec."""
+        """The preprocessing the network was trained with: of slices a SliceSpec.
+
+        Raises:
+            WrongTask: the network finds lungs; see `lung_spec`.
+        """
+        if isinstance(self._manifest.spec, LungMaskSpec):
+            raise _wrong_task(self.name, self.task, "classifier, severity or slices")
         return self._manifest.spec
 
     @property
@@ -135,6 +146,17 @@ class ModelBundle:
         return self.spec
 
     @property
+    def lung_spec(self) -> LungMaskSpec:
+        """The preprocessing of a network that finds lungs.
+
+        Raises:
+            WrongTask: the network judges, and finds none.
+        """
+        if not isinstance(self._manifest.spec, LungMaskSpec):
+            raise _wrong_task(self.name, self.task, "lungs")
+        return self._manifest.spec
+
+    @property
     def input_name(self) -> str:
         """Name of the ONNX input, float32 (N, C, D, H, W), or (N, C, H, W) for slices."""
         return self._manifest.input.name
@@ -146,13 +168,32 @@ class ModelBundle:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the ONNX outputs, each float32 (N, 1)."""
+        """Names of the ONNX outputs, each float32 (N, 1); of lungs (N, classes, H, W)."""
         return tuple(tensor.name for tensor in self._manifest.outputs)
 
     @property
     def model(self) -> bytes:
         """The FP32 ONNX file: exactly the bytes whose digest was checked."""
         return self._members[self._manifest.model]
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The precisions besides FP32 that it has: "fp16", "bf16", "int8"."""
+        return tuple(self._manifest.variants)
+
+    def variant(self, precision: str) -> Variant:
+        """What the manifest says of a precision; RuntimeUnavailable when there is none."""
+        if precision not in self._manifest.variants:
+            raise RuntimeUnavailable(
+                f"{self.name} does not have its network in {precision!r}",
+                found=", ".join((FP32, *self.variants)),
+                fix="add it with `ctedge export precision BUNDLE --to PRECISION`",
+            )
+        return self._manifest.variants[precision]
+
+    def model_bytes(self, precision: str = FP32) -> bytes:
+        """The ONNX file of a precision, as `model` is of FP32; raises as `variant` does."""
+        return self.model if precision == FP32 else self._members[self.variant(precision).member]
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -203,12 +244,13 @@ class ModelBundle:
         """The golden cases: inputs with the answers the trained network gave to them.
 
         Raises:
-            InvalidBundle: an input is no 8-bit array of `spec.shape`.
+            InvalidBundle: an input is no 8-bit array of the spec's shape.
         """
+        shape = self._manifest.spec.shape
         return tuple(
             GoldenCase(
                 name=record.name,
-                input=unpack_levels(self._members[record.input], record.input, self.spec.shape),
+                input=unpack_levels(self._members[record.input], record.input, shape),
                 outputs=MappingProxyType(dict(record.outputs)),
             )
             for record in self._manifest.golden
@@ -224,15 +266,15 @@ def _wrong_task(name: str, found: str, expected: str) -> WrongTask:
     )
 
 
-def _compare(facts: ModelFacts, manifest: Manifest) -> None:
-    """Hold the ONNX file against what the manifest says about it."""
+def _compare(facts: ModelFacts, manifest: Manifest, opset: int) -> None:
+    """Hold an ONNX file against what the manifest says about it."""
     found = (
         facts.opset,
         [_signature(t) for t in facts.inputs],
         [_signature(t) for t in facts.outputs],
     )
     expected = (
-        manifest.opset,
+        opset,
         [(manifest.input.name, FLOAT32, True, manifest.input.shape)],
         [(tensor.name, FLOAT32, True, tensor.shape) for tensor in manifest.outputs],
     )

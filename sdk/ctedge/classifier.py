@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ctedge.lungs import AffectedShare
 from ctedge.prediction import Prediction, label_of
 from ctedge.volume_door import VolumeDoor
 
@@ -18,7 +19,9 @@ class Classifier(VolumeDoor[Prediction]):
 
     task: ClassVar[str] = "classifier"
 
-    def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> Prediction:
+    def _result(
+        self, outputs: dict[str, float], lungs: AffectedShare | None, context: dict[str, Any]
+    ) -> Prediction:
         negative, positive = self.bundle.labels
         probability, threshold = outputs["probability"], self.bundle.threshold
         return Prediction(

@@ -19,7 +19,7 @@ PACKAGES = (
     ("numpy", "preprocessing", None),
     ("nibabel", "NIfTI", None),
     ("pydicom", "DICOM", "dicom"),
-    ("python-gdcm", "compressed DICOM", "dicom"),
+    ("imagecodecs", "compressed DICOM", "dicom"),
     ("pillow", "pictures of slices", "pictures"),
     ("onnxruntime", "inference on the CPU", "cpu"),
     ("onnxruntime-gpu", "inference on an NVIDIA GPU", "gpu"),

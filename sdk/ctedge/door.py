@@ -69,12 +69,19 @@ class Door(ABC, Generic[Result]):
         return self._runtime.name
 
     @abstractmethod
-    def predict(self, source: Source) -> Result:
+    def predict(self, source: Source, *, assess: bool = False, strict: bool = False) -> Result:
         """Judge one source."""
 
-    def predict_batch(self, sources: Iterable[Source]) -> list[Result]:
-        """Judge several sources, in order. The first that fails raises, as `predict` does."""
-        return [self.predict(source) for source in sources]
+    def predict_batch(
+        self, sources: Iterable[Source], *, assess: bool = False, strict: bool = False
+    ) -> list[Result]:
+        """Judge several sources, in order. The first that fails raises, as `predict` does.
+
+        Args:
+            sources: as `predict` takes them.
+            assess, strict: as `predict` takes them.
+        """
+        return [self.predict(source, assess=assess, strict=strict) for source in sources]
 
     def warm_up(self) -> None:
         """Run the network once on air, so that the first scan is not the slow one.

@@ -8,6 +8,7 @@ from typing import Any
 from ctedge.bundle import ModelBundle
 from ctedge.classifier import Classifier
 from ctedge.door import Door
+from ctedge.errors import WrongTask
 from ctedge.runtimes import Device, RuntimeName, open_runtime
 from ctedge.severity import SeverityRegressor
 from ctedge.slices import SliceClassifier
@@ -25,8 +26,15 @@ def load_door(
     """Load a bundle into the door for its task.
 
     Raises:
-        BundleError: not there, damaged or unsafe.
+        BundleError: not there, damaged, unsafe, or of a task that has no door.
         RuntimeUnavailable: the device or runtime cannot be had on this machine.
     """
     verified = ModelBundle.load(bundle)
+    if verified.task not in _DOORS:
+        raise WrongTask(
+            f"{verified.name} judges no scan",
+            found=verified.task,
+            expected=" or ".join(_DOORS),
+            fix="find lungs with LungSegmenter.load(bundle).segment(scan)",
+        )
     return _DOORS[verified.task](verified, open_runtime(verified, device=device, runtime=runtime))

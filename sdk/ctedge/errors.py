@@ -9,14 +9,18 @@
     │   ├── CodecUnavailable       nothing installed decodes this transfer syntax
     │   ├── NonFiniteVoxels        NaN or infinity among the voxels
     │   ├── NotHounsfield          the values are no Hounsfield units
-    │   └── NoLungs                no lung can be found in the scan
+    │   ├── NoLungs                no lung can be found in the scan
+    │   └── UnfitScan              red flags, where strict=True was asked for
     ├── BundleError                something is wrong with the model bundle
     │   ├── BundleNotFound         no such bundle
     │   ├── InvalidBundle          manifest missing, broken, or of an unknown schema
     │   ├── DigestMismatch         a byte differs from what the manifest promises
     │   ├── UnsafeModel            external data or an operator off the allow-list
-    │   └── WrongTask              a severity bundle in a Classifier, and so on
+    │   ├── WrongTask              a severity bundle in a Classifier, and so on
+    │   ├── EngineMismatch         an engine built for another machine, model or shape
+    │   └── EngineUnverified       an engine whose answers nobody has checked on its device
     ├── RuntimeUnavailable         the runtime or device asked for cannot be had here
+    ├── BuildFailed                TensorRT built no engine: memory, target, or an operation
     ├── InferenceFailed            the network ran and its answer is no number
     ├── MissingExtra               an optional package is needed; names the extra
     ├── DatasetError               labels or scans a training cannot start from
@@ -132,6 +136,10 @@ class NoLungs(InputError):
     """No lung can be found in the scan."""
 
 
+class UnfitScan(InputError):
+    """What was seen of the scan makes any answer meaningless, and `strict=True` was asked for."""
+
+
 class BundleError(CTEdgeError):
     """Something is wrong with the model bundle."""
 
@@ -156,8 +164,20 @@ class WrongTask(BundleError):
     """The bundle was made for another door (classifier, severity, slices)."""
 
 
+class EngineMismatch(BundleError):
+    """The engine was built for another TensorRT, GPU, driver, model, precision or shape."""
+
+
+class EngineUnverified(BundleError):
+    """The engine's own answers have not passed their gate on the device."""
+
+
 class RuntimeUnavailable(CTEdgeError):
     """The runtime or device that was asked for cannot be had on this machine."""
+
+
+class BuildFailed(CTEdgeError):
+    """TensorRT built no engine: too little memory, a target, or an operation that it lacks."""
 
 
 class InferenceFailed(CTEdgeError):

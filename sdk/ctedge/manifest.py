@@ -1,23 +1,26 @@
-"""The manifest of a bundle: schema version 2, read strictly and written deterministically.
+"""The manifest of a bundle: schema version 3, read strictly and written deterministically.
 
     {
-      "schema_version": 2,
+      "schema_version": 3,
       "name": "pneumonia",                    the bundle's name, letters, digits, "._-"
-      "task": "classifier",                   classifier | severity | slices
+      "task": "classifier",                   classifier | severity | slices | lungs
       "labels": ["normal", "abnormal"],       the names of the answers, the positive one last
-      "threshold": 0.37,                      last label from this probability; severity: null
+      "threshold": 0.37,                      last label from this probability, else null
       "spec": {...},                          every field of ctedge.spec.PreprocessSpec, or, for
-                                              slices, of ctedge.spec.SliceSpec
+                                              slices, of ctedge.spec.SliceSpec; lungs: of
+                                              ctedge.lung_spec.LungMaskSpec
       "model": {
         "member": "model.onnx",
         "opset": 17,
         "input":   {"name": "volume", "shape": [1, 128, 128, 64]},      without the batch axis;
                                               slices: {"name": "image", "shape": [3, 224, 224]}
-        "outputs": [{"name": "logit", "shape": [1]}, ...]               without the batch axis
+        "outputs": [{"name": "logit", "shape": [1]}, ...]               without the batch axis;
+                                              lungs: {"name": "logits", "shape": [3, 256, 256]}
       },
       "members": {"model.onnx": {"sha256": "64 hex digits", "bytes": 5412345}, ...},
       "golden": [{"name": "...", "input": "golden/....npy.gz", "outputs": {"logit": 1.5}}, ...],
-      "metrics": {...}, "provenance": {...}, "gates": {...}             free-form JSON objects
+      "metrics": {...}, "provenance": {...}, "gates": {...},            free-form JSON objects
+      "variants": {...}                       see ctedge.variants; absent in schema version 2
     }
 
 All of these keys are required and no others are known; a key this version does not know could
@@ -33,6 +36,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctedge.errors import InvalidBundle
+from ctedge.lung_spec import LUNG_LABELS, LungMaskSpec
 from ctedge.spec import Spec, spec_from_json
 from ctedge.strict_json import (
     list_of,
@@ -43,18 +47,24 @@ from ctedge.strict_json import (
     refuse,
     shorten,
 )
+from ctedge.variants import Variant, parse_variants
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_READ_TOO = 2
 
 #: Output tensors of a model, in order, by task.
 TASK_OUTPUTS = {
     "classifier": ("logit", "probability"),
     "severity": ("score",),
     "slices": ("logit", "probability"),
+    "lungs": ("logits",),
 }
 
 #: The input tensor of a model, by task.
-TASK_INPUTS = {"classifier": "volume", "severity": "volume", "slices": "image"}
+TASK_INPUTS = {"classifier": "volume", "severity": "volume", "slices": "image", "lungs": "image"}
+
+#: What golden cases record: the outputs, or, of a map of classes, the share of each lung's pixels.
+GOLDEN_ANSWERS = {**TASK_OUTPUTS, "lungs": ("right", "left")}
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_DIGEST_NAME = "manifest.sha256"
@@ -107,13 +117,14 @@ class Manifest:
     task: str
     labels: tuple[str, ...]
     threshold: float | None
-    spec: Spec
+    spec: Spec | LungMaskSpec
     model: str
     opset: int
     input: Tensor
     outputs: tuple[Tensor, ...]
     members: Mapping[str, Member]
     golden: tuple[GoldenRecord, ...]
+    variants: Mapping[str, Variant]
     document: Mapping[str, Any]
 
 
@@ -133,14 +144,15 @@ def parse_manifest(raw: bytes) -> Manifest:
     if not isinstance(document, dict):
         refuse("", document, "a JSON object")
     version = document.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if type(version) is not int or version not in (_READ_TOO, SCHEMA_VERSION):
         raise InvalidBundle(
             "the manifest has a schema version that this ctedge does not know",
             found=shorten(version),
-            expected=SCHEMA_VERSION,
+            expected=f"{SCHEMA_VERSION} or {_READ_TOO}",
             fix="update ctedge, or export the bundle again with this version",
         )
-    root = object_with(document, "", _ROOT_KEYS)
+    keys = _ROOT_KEYS if version == _READ_TOO else _ROOT_KEYS | {"variants"}
+    root = object_with(document, "", keys)
     task = printable(root["task"], "task")
     if task not in TASK_OUTPUTS:
         refuse("task", task, " or ".join(sorted(TASK_OUTPUTS)))
@@ -158,6 +170,9 @@ def parse_manifest(raw: bytes) -> Manifest:
     )
     if tuple(tensor.name for tensor in outputs) != TASK_OUTPUTS[task]:
         refuse("model.outputs", [t.name for t in outputs], list(TASK_OUTPUTS[task]))
+    classes = (len(LUNG_LABELS), *spec.shape)
+    if task == "lungs" and outputs[0].shape != classes:
+        refuse("model.outputs[0].shape", outputs[0].shape, list(classes))
     network_input = _tensor(model["input"], "model.input")
     expected = Tensor(name=TASK_INPUTS[task], shape=(spec.input_shape[-1], *spec.shape))
     if network_input.name != expected.name:
@@ -178,25 +193,16 @@ def parse_manifest(raw: bytes) -> Manifest:
         input=network_input,
         outputs=outputs,
         members=members,
-        golden=_golden(root["golden"], members, TASK_OUTPUTS[task]),
+        golden=_golden(root["golden"], members, GOLDEN_ANSWERS[task]),
+        variants=parse_variants(root.get("variants", {}), members),
         document=root,
     )
 
 
-_ROOT_KEYS = {
-    "schema_version",
-    "name",
-    "task",
-    "labels",
-    "threshold",
-    "spec",
-    "model",
-    "members",
-    "golden",
-    "metrics",
-    "provenance",
-    "gates",
-}
+_ROOT_NAMES = """
+    schema_version name task labels threshold spec model members golden metrics provenance gates
+    """
+_ROOT_KEYS = set(_ROOT_NAMES.split())
 
 
 def _members(value: object) -> dict[str, Member]:
@@ -221,10 +227,11 @@ def _members(value: object) -> dict[str, Member]:
     return members
 
 
-def _spec(value: object, task: str) -> Spec:
+def _spec(value: object, task: str) -> Spec | LungMaskSpec:
     if not isinstance(value, dict):
         refuse("spec", value, "an object")
-    spec = spec_from_json(value, task=task)
+    lungs = task == "lungs"
+    spec = LungMaskSpec.from_json(value) if lungs else spec_from_json(value, task=task)
     if spec.to_json() != value:
         refuse("spec", value, spec.to_json())
     return spec
@@ -239,6 +246,8 @@ def _labels(value: object, task: str) -> tuple[str, ...]:
         refuse("labels", labels, "labels that differ")
     if "probability" in TASK_OUTPUTS[task] and len(labels) != 2:
         refuse("labels", labels, "two labels, the positive one last")
+    if task == "lungs" and labels != LUNG_LABELS:
+        refuse("labels", labels, list(LUNG_LABELS))
     return labels
 
 

@@ -25,8 +25,8 @@ _PLAIN_OPERATORS = """
     Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear
     Dropout Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool Identity LeakyRelu Log
     MatMul Max MaxPool Mean Min Mul Neg Pad Pow QuantizeLinear Reciprocal ReduceMax ReduceMean
-    ReduceMin ReduceSum Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Sum Tanh
-    Transpose Unsqueeze
+    ReduceMin ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Sum
+    Tanh Transpose Unsqueeze
     """
 
 #: Plain arithmetic on tensors. None of these reads a file, calls out, loops or holds a subgraph.

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ctedge.lungs import AffectedShare
 from ctedge.quality import PictureQuality, Quality
 
 #: Severity classes of the PSG College study: lower bounds of the score, in points of 0-100.
@@ -118,6 +119,9 @@ class SeverityPrediction(_Result):
         category: Low [0, 20), Mild [20, 40), Moderate [40, 60), Severe [60, 80) or
             Critical [80, 100].
         ctsi: CT severity index, 0-25: int(score // 4).
+        lungs: volume of each lung and how much of it is dense, so that the score comes with a
+            volume; where the scan was assessed, or the network sees the lungs only, and lungs
+            were found. None otherwise.
     """
 
     quality: Quality
@@ -126,6 +130,7 @@ class SeverityPrediction(_Result):
     clipped: bool
     category: str
     ctsi: int
+    lungs: AffectedShare | None = None
 
 
 def label_of(probability: float, threshold: float, labels: tuple[str, ...]) -> str:

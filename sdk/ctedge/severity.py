@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ctedge.lungs import AffectedShare
 from ctedge.prediction import SeverityPrediction, severity_category, severity_ctsi
 from ctedge.volume_door import VolumeDoor
 
@@ -11,14 +12,20 @@ from ctedge.volume_door import VolumeDoor
 class SeverityRegressor(VolumeDoor[SeverityPrediction]):
     """Scores the affected share of the lungs, with its class and CT severity index.
 
+    With `assess=True`, and always for a network that sees the lungs only, the answer also holds
+    the volume of each lung and its share of ground glass and denser tissue, by thresholds.
+
     >>> with SeverityRegressor.load("severity") as regressor:
     ...     prediction = regressor.predict("scan.nii.gz")
     >>> prediction.score, prediction.category, prediction.ctsi
     """
 
     task: ClassVar[str] = "severity"
+    measures_lungs: ClassVar[bool] = True
 
-    def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> SeverityPrediction:
+    def _result(
+        self, outputs: dict[str, float], lungs: AffectedShare | None, context: dict[str, Any]
+    ) -> SeverityPrediction:
         raw = outputs["score"]
         score = min(max(raw, 0.0), 100.0)
         return SeverityPrediction(
@@ -27,5 +34,6 @@ class SeverityRegressor(VolumeDoor[SeverityPrediction]):
             clipped=score != raw,
             category=severity_category(score),
             ctsi=severity_ctsi(score),
+            lungs=lungs,
             **context,
         )

@@ -16,7 +16,15 @@ from ctedge.clock import Clock
 from ctedge.door import Door, Source
 from ctedge.errors import UnsupportedGeometry
 from ctedge.prediction import SliceAnswer, SlicesPrediction, label_of
-from ctedge.quality import PictureQuality, Quality, judge, judge_picture
+from ctedge.quality import (
+    PictureQuality,
+    Quality,
+    insist,
+    judge,
+    judge_picture,
+    look_closer,
+)
+from ctedge.readers import read_slices
 from ctedge.readers.picture import is_picture, read_picture
 from ctedge.runtimes import Runtime
 from ctedge.scan import CTScan
@@ -59,21 +67,33 @@ class SliceClassifier(Door[SlicesPrediction]):
         super().__init__(bundle, runtime)
         self._spec = bundle.slice_spec
 
-    def predict(self, source: Source, *, slices: Iterable[int] | None = None) -> SlicesPrediction:
+    def predict(
+        self,
+        source: Source,
+        *,
+        slices: Iterable[int] | None = None,
+        assess: bool = False,
+        strict: bool = False,
+    ) -> SlicesPrediction:
         """Judge slices.
 
         Args:
             source: a picture of one slice (.png, .jpg, .jpeg: 8-bit grey), a (rows, columns)
-                uint8 array of grey levels, or a scan: a NIfTI file, a folder with one axial DICOM
-                series, a CTScan, or an (X, Y, Z) array of HU whose axes grow towards Left,
-                Anterior and Superior. The rows of a picture run from anterior to posterior, its
-                columns towards Left; of how many slices a scan consists does not matter.
+                uint8 array of grey levels, one DICOM slice, or a scan: a NIfTI file, a folder with
+                one axial DICOM series, a CTScan, or an (X, Y, Z) array of HU whose axes grow
+                towards Left, Anterior and Superior. The rows of a picture run from anterior to
+                posterior, its columns towards Left; of how many slices a scan consists does not
+                matter.
             slices: indices of the scan's slices, 0 the most inferior; None means all.
+            assess: look at the whole scan, as `ctedge.assess` does, whichever slices are judged;
+                of a picture there is no more to see.
+            strict: raise where there are red flags, before the network runs.
 
         Raises:
             InputError: the scan or picture cannot be read, is not fit to be judged, or has no
-                such slice.
-            MissingExtra: a picture without the extra `pictures`.
+                such slice; a picture is to be assessed.
+            UnfitScan: red flags, and strict.
+            MissingExtra: a picture without the extra `pictures`, assess without scipy.
             InferenceFailed: the network's answer is not a finite number.
         """
         clock = Clock()
@@ -81,6 +101,12 @@ class SliceClassifier(Door[SlicesPrediction]):
             given = _open(source)
         with clock.stage("preprocess"):
             prepared = self._prepare(given, slices)
+        quality = prepared.quality
+        if assess:
+            with clock.stage("assess"):
+                quality = _look_closer(given, quality)
+        if strict:
+            insist(quality, given.source)
         with clock.stage("inference"):
             outputs = [
                 output
@@ -102,7 +128,7 @@ class SliceClassifier(Door[SlicesPrediction]):
                 )
             ),
             threshold=threshold,
-            quality=prepared.quality,
+            quality=quality,
             **self._context(given.source, clock),
         )
 
@@ -129,6 +155,15 @@ class SliceClassifier(Door[SlicesPrediction]):
         )
 
 
+def _look_closer(given: CTScan | _Picture, quality: Quality | PictureQuality) -> Quality:
+    if isinstance(given, CTScan) and isinstance(quality, Quality):
+        return look_closer(given, quality, None)[0]
+    raise UnsupportedGeometry(
+        f"{given.source}: a picture is one slice, and shows no more than was seen",
+        fix="leave assess out, or give the scan that the picture was taken from",
+    )
+
+
 def _open(source: Source) -> CTScan | _Picture:
     """A picture where the name, or an array's two axes, say so; else a scan."""
     if isinstance(source, CTScan):
@@ -136,7 +171,7 @@ def _open(source: Source) -> CTScan | _Picture:
     if isinstance(source, str | os.PathLike):
         if is_picture(source):
             return _Picture(levels=read_picture(source), source=str(os.fspath(source)))
-        return as_scan(source)
+        return read_slices(source)
     array = np.asarray(source)
     return _Picture(levels=array, source="array") if array.ndim == 2 else as_scan(source)
 

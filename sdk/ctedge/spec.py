@@ -91,7 +91,7 @@ class PreprocessSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
-        return _to_json(self)
+        return plain_json(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> PreprocessSpec:
@@ -100,8 +100,8 @@ class PreprocessSpec:
         Raises:
             InvalidBundle: a field is missing, unknown, or of the wrong kind.
         """
-        _check_fields(cls, document)
-        with _as_invalid_bundle():
+        check_fields(cls, document)
+        with as_invalid_bundle():
             first, second, third = (int(n) for n in document["shape"])
             low, high = (float(bound) for bound in document["hu_window"])
             return cls(
@@ -175,7 +175,7 @@ class SliceSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
-        return _to_json(self)
+        return plain_json(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> SliceSpec:
@@ -184,8 +184,8 @@ class SliceSpec:
         Raises:
             InvalidBundle: a field is missing, unknown, or of the wrong kind.
         """
-        _check_fields(cls, document)
-        with _as_invalid_bundle():
+        check_fields(cls, document)
+        with as_invalid_bundle():
             rows, columns = (int(n) for n in document["shape"])
             low, high = (float(bound) for bound in document["hu_window"])
             mean_red, mean_green, mean_blue = (float(value) for value in document["mean"])
@@ -212,14 +212,16 @@ def spec_from_json(document: Mapping[str, Any], *, task: str) -> Spec:
     return (SliceSpec if task == "slices" else PreprocessSpec).from_json(document)
 
 
-def _to_json(spec: Spec) -> dict[str, Any]:
+def plain_json(spec: Any) -> dict[str, Any]:
+    """A frozen spec as plain JSON values."""
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(spec).items()
     }
 
 
-def _check_fields(kind: type[Spec], document: Mapping[str, Any]) -> None:
+def check_fields(kind: type[Any], document: Mapping[str, Any]) -> None:
+    """Refuse a document that has other fields than a spec of this kind."""
     known = {field.name for field in fields(kind)}
     if not isinstance(document, Mapping) or set(document) != known:
         raise InvalidBundle(
@@ -231,7 +233,8 @@ def _check_fields(kind: type[Spec], document: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _as_invalid_bundle() -> Iterator[None]:
+def as_invalid_bundle() -> Iterator[None]:
+    """Values of the wrong kind are a broken spec."""
     try:
         yield
     except (TypeError, ValueError, IndexError, OverflowError) as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from ctedge.bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.door import Door, Result, Source
 from ctedge.extras import require
-from ctedge.lungs import segment_lungs
+from ctedge.lungs import AffectedShare, affected_share, segment_lungs
 from ctedge.preprocessing import resample
-from ctedge.quality import judge
+from ctedge.quality import LungsSeen, TrainedOn, insist, judge, look_closer, with_flags
 from ctedge.readers import read_scan
 from ctedge.runtimes import Runtime
 from ctedge.scan import CTScan
@@ -23,36 +24,61 @@ from ctedge.scan import CTScan
 class VolumeDoor(Door[Result]):
     """A loaded model that judges whole scans. Threads may share it."""
 
+    #: Whether the door's result says how much of each lung is dense, where lungs were looked for.
+    measures_lungs: ClassVar[bool] = False
+
     def __init__(self, bundle: ModelBundle, runtime: Runtime) -> None:
         super().__init__(bundle, runtime)
         self._spec = bundle.volume_spec
+        self._trained = TrainedOn.of(bundle.provenance)
         if self._spec.lungs_only:
             require("scipy.ndimage", extra="lungs", purpose="finding the lungs")
 
-    def predict(self, source: Source) -> Result:
+    def predict(self, source: Source, *, assess: bool = False, strict: bool = False) -> Result:
         """Judge one scan.
 
         Args:
             source: a NIfTI file, a folder with one axial DICOM series, a CTScan, or an
                 (X, Y, Z) array of HU whose axes grow towards Left, Anterior and Superior.
+            assess: look at the whole scan, as `ctedge.assess` does; the answer's `quality` then
+                says more. Needs scipy and a second or two.
+            strict: raise where there are red flags, before the network runs.
 
         Raises:
             InputError: the scan cannot be read or is not fit to be judged.
+            UnfitScan: red flags, and strict.
+            MissingExtra: assess, and scipy is not installed.
             InferenceFailed: the network's answer is not a finite number.
         """
         clock = Clock()
         with clock.stage("read"):
             scan = as_scan(source)
         with clock.stage("preprocess"):
-            mask = segment_lungs(scan).on(scan) if self._spec.lungs_only else None
-            prepared = resample(scan, self._spec, lung_mask=mask)
-            quality = judge(scan, prepared)
+            lungs = segment_lungs(scan) if self._spec.lungs_only else None
+            prepared = resample(scan, self._spec, lung_mask=lungs.on(scan) if lungs else None)
+            quality = judge(scan, prepared, spec=self._spec, trained=self._trained)
+            if lungs is not None:
+                quality = replace(quality, lungs=LungsSeen.of(lungs))
+                quality = with_flags(quality, scan, self._trained)
+        if assess:
+            with clock.stage("assess"):
+                quality, lungs = look_closer(scan, quality, self._trained, lungs=lungs)
+        if strict:
+            insist(quality, scan.source)
+        share = None
+        if self.measures_lungs and lungs is not None:
+            with clock.stage("lungs"):
+                share = affected_share(scan, lungs)
         with clock.stage("inference"):
             (outputs,) = self._run(prepared.volume[np.newaxis])
-        return self._result(outputs, {**self._context(scan.source, clock), "quality": quality})
+        return self._result(
+            outputs, share, {**self._context(scan.source, clock), "quality": quality}
+        )
 
     @abstractmethod
-    def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> Result:
+    def _result(
+        self, outputs: dict[str, float], lungs: AffectedShare | None, context: dict[str, Any]
+    ) -> Result:
         """Make the door's own result of the network's outputs and what every result says."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ctedge.progress import Reporter
 from ctedge.spec import Spec
 from ctedge_training import run
 from ctedge_training.backend import require_keras, versions
@@ -24,7 +25,6 @@ from ctedge_training.judging.rows import patients_of
 from ctedge_training.learning.augment import Augmentation, PublishedRotation
 from ctedge_training.learning.job import Job
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.recipes import turned_to
 from ctedge_training.tasks import Task
 from ctedge_training.train import finished_run, run_job

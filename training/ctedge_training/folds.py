@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ctedge.errors import DatasetError
+from ctedge.progress import Reporter
 from ctedge_training import run
 from ctedge_training.backend import require_keras
 from ctedge_training.datasets.source import Source
 from ctedge_training.datasets.store import Volume
-from ctedge_training.judging.metrics import THRESHOLD, metrics_of, severity_class
+from ctedge_training.judging.metrics import THRESHOLD, metrics_of
 from ctedge_training.judging.rows import PREDICTIONS_FILE, Judged, patients_of, write_predictions
 from ctedge_training.learning.job import Job
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.recipes import turned_to
 from ctedge_training.run import Run
 from ctedge_training.tasks import Task
@@ -28,6 +29,9 @@ SUMMARY_FILE = "folds.json"
 
 #: Of the patients that train, one in this many validates: it picks the epoch and the threshold.
 VALIDATION_SHARE = 6
+
+#: Groups of scores; the severity classes are as many.
+_MOST_GROUPS = 5
 
 #: Patients of each class that a fold needs beside those it tests.
 _TO_LEARN_FROM = 2
@@ -121,7 +125,10 @@ def cross_validate(  # noqa: PLR0913
 
 
 def deal(volumes: Sequence[Volume], task: Task, folds: int, seed: int) -> list[list[Volume]]:
-    """All volumes, `folds` times, each time with other patients to test; classes in proportion.
+    """All volumes, `folds` times, each time with other patients to test.
+
+    Classes keep their proportions; scores do in up to five groups of like size, from the lowest to
+    the highest, so that a severity that few patients have stands in nobody's way.
 
     Raises:
         DatasetError: a class has fewer patients than folds, or too few to validate as well.
@@ -132,13 +139,14 @@ def deal(volumes: Sequence[Volume], task: Task, folds: int, seed: int) -> list[l
         answers[patient] = max(answers.get(patient, 0.0), volume.sample.answer)
     names = sorted(answers)
     values = np.array([answers[name] for name in names])
-    classes = values.astype(int) if task.binary else severity_class(values)
+    classes = values.astype(int) if task.binary else _groups(values, folds)
+    called = [f" of class {label!r}" for label in task.labels] if task.binary else [""] * len(names)
     fold_of: dict[str, int] = {}
     for kind in np.unique(classes):
         members = [name for name, found in zip(names, classes, strict=True) if found == kind]
         if len(members) < folds:
             raise DatasetError(
-                f"too few patients of class {task.labels[kind]!r} for {folds} folds",
+                f"too few patients{called[kind]} for {folds} folds",
                 found=len(members),
                 expected=f"at least {folds}",
                 fix="use fewer --folds, or add patients",
@@ -157,10 +165,10 @@ def deal(volumes: Sequence[Volume], task: Task, folds: int, seed: int) -> list[l
             ]
             if len(left) < _TO_LEARN_FROM:
                 raise DatasetError(
-                    f"too few patients of class {task.labels[kind]!r} for {folds} folds",
+                    f"too few patients{called[kind]} for {folds} folds",
                     found=f"{len(left)} left when fold {fold + 1} is tested",
                     expected=f"{_TO_LEARN_FROM}: one to train with and one to validate",
-                    fix="add patients of this class, or train once on splits",
+                    fix="add patients like these, or train once on splits",
                 )
             order = np.random.default_rng((seed, folds, fold, int(kind))).permutation(len(left))
             validation |= {left[row] for row in order[::VALIDATION_SHARE]}
@@ -177,6 +185,13 @@ def deal(volumes: Sequence[Volume], task: Task, folds: int, seed: int) -> list[l
             ]
         )
     return dealt
+
+
+def _groups(scores: npt.NDArray[np.float64], folds: int) -> npt.NDArray[np.intp]:
+    """The group of each score: as many as leave two patients a fold in each, five at most."""
+    count = min(max(len(scores) // (2 * folds), 1), _MOST_GROUPS)
+    ranks = np.argsort(np.argsort(scores, kind="stable"))
+    return np.asarray(ranks * count // len(scores))
 
 
 def _split(patient: str, fold: int, fold_of: dict[str, int], validation: set[str]) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge.errors import OutputError
 from ctedge.extras import require
+from ctedge.progress import Reporter
 from ctedge.run_folder import DOCUMENT_FILE
 from ctedge_training.backend import distribute, forget_networks, make_deterministic, require_keras
 from ctedge_training.datasets.source import Source
 from ctedge_training.learning.job import Job
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.recipes import turned_to
 from ctedge_training.run import Run
 from ctedge_training.tasks import Task

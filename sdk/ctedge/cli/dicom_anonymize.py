@@ -64,7 +64,7 @@ def anonymize(  # noqa: PLR0913, PLR0917 - one parameter an independent choice
     import os
 
     from ctedge.deidentify import Options, deidentify_folder
-    from ctedge.deidentify.progress import bar
+    from ctedge.progress import bar
 
     with bar("de-identifying") as begin:
         summary = deidentify_folder(

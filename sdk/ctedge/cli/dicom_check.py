@@ -26,7 +26,7 @@ def check(
     from dataclasses import asdict
 
     from ctedge.deidentify import check_folder
-    from ctedge.deidentify.progress import bar
+    from ctedge.progress import bar
 
     with bar("checking") as begin:
         findings = check_folder(folder, workers=workers or os.cpu_count() or 1, begin=begin)

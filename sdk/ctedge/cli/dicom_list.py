@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from ctedge.errors import CTEdgeError
     from ctedge.readers.dicom.choice import Candidate
 
 
@@ -17,35 +18,60 @@ def list_series(
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
     """List the CT series of a folder, without a word about the patient."""
+    from ctedge.progress import bar
     from ctedge.readers.dicom.choice import candidate
     from ctedge.readers.dicom.gather import gather
     from ctedge.readers.dicom.series import find_series
 
-    found = find_series(gather(folder))
-    rows = [_facts(candidate(found.label, series)) for series in found.series]
+    damages: list[dict[str, Any]] = []
+    with bar("reading headers") as begin:
+        found = find_series(
+            gather(folder),
+            begin=begin,
+            on_damage=lambda item, error: damages.append(_damage(item.name, error)),
+        )
+    rows = [_facts(candidate(found.label, series)) for series in found.series] + damages
     if as_json:
         typer.echo(json.dumps({"series": rows, "excluded": list(found.excluded)}, indent=2))
     else:
         _print(rows, found.excluded)
 
 
+#: What a row says, in the order of its columns; None where it is not known.
+_ROW: dict[str, Any] = {
+    "series": None,
+    "study": None,
+    "file": None,
+    "modality": None,
+    "files": 1,
+    "slices": None,
+    "spacing_mm": None,
+    "size": None,
+    "orientation": None,
+    "body_part": None,
+    "kernel": None,
+    "syntax": [],
+}
+
+
+def _damage(name: str, error: CTEdgeError) -> dict[str, Any]:
+    """The row of a file that no series can be read from."""
+    problem = error.what.removeprefix(f"{name}: ")
+    if error.found is not None:
+        problem += f": {error.found}"
+    return _ROW | {"file": name, "fit": False, "problem": problem}
+
+
 def _facts(one: Candidate) -> dict[str, Any]:
-    from ctedge.errors import CTEdgeError
     from ctedge.readers.dicom.choice import spacing_mm
-    from ctedge.readers.dicom.pixels import check_decodable
     from ctedge.scan import nearest_axes
 
     first = one.series.images[0]
-    problem = one.problem
-    facts: dict[str, Any] = {
+    facts = _ROW | {
         "series": one.series.uid,
         "study": one.series.study,
         "modality": "CT",
         "files": len(one.series.images),
-        "slices": None,
-        "spacing_mm": None,
-        "size": None,
-        "orientation": None,
         "body_part": first.body_part or None,
         "kernel": first.kernel or None,
         "syntax": sorted({image.syntax_name for image in one.series.images}),
@@ -55,15 +81,8 @@ def _facts(one: Candidate) -> dict[str, Any]:
         facts["slices"] = len(one.volume.planes)
         facts["spacing_mm"] = [round(mm, 3) for mm in (columns_mm, rows_mm, spacing_mm(one.volume))]
         facts["size"] = [one.volume.slices[0].columns, one.volume.slices[0].rows]
-        try:
-            order, flips = nearest_axes(one.volume.affine, source="series")
-            facts["orientation"] = _letters(order, flips)
-            syntaxes = {image.syntax: image.syntax_name for image in one.series.images}
-            bits = {piece.values.bits_stored for piece in one.volume.slices}
-            check_decodable(syntaxes, label="pixels", bits_stored=bits)
-        except CTEdgeError as error:
-            problem = f"{error.what}: {error.found}"
-    return facts | {"fit": problem is None, "problem": problem}
+        facts["orientation"] = _letters(*nearest_axes(one.volume.affine, source="series"))
+    return facts | {"fit": one.problem is None, "problem": one.problem}
 
 
 def _letters(order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> str:
@@ -80,6 +99,10 @@ def _print(rows: list[dict[str, Any]], excluded: tuple[str, ...]) -> None:
 
     console = Console(highlight=False)
     for row in rows:
+        if row["file"]:
+            name = Text.assemble((row["file"], "bold"), "  ", ("damaged", "red"))
+            console.print(name, Text(f"\n  {row['problem']}"), soft_wrap=True, sep="")
+            continue
         mark = Text("fit", "green") if row["fit"] else Text("not fit", "yellow")
         console.print(Text.assemble((row["series"], "bold"), "  ", mark), soft_wrap=True)
         shape = ""

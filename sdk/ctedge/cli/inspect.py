@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ctedge.bundle import ModelBundle
+    from ctedge.lung_spec import LungMaskSpec
     from ctedge.spec import Spec
 
 
@@ -42,9 +43,10 @@ def inspect(
         "labels": ", ".join(verified.labels),
         **_decision(verified),
         "digest": verified.digest,
-        "spec": _spec_line(verified.spec),
+        "spec": _spec_line(verified.lung_spec if verified.task == "lungs" else verified.spec),
         "input": f"{verified.input_name} (N, {', '.join(map(str, verified.input_shape))})",
         "outputs": ", ".join(verified.output_names),
+        "precisions": "\n".join(_precisions(verified)),
         "gates": _lines(verified.gates),
         "metrics": _lines(verified.metrics),
     }
@@ -66,7 +68,18 @@ def _decision(bundle: ModelBundle) -> dict[str, str]:
     return {"threshold": f"{bundle.labels[-1]} from a probability of {threshold:.4g} on"}
 
 
-def _spec_line(spec: Spec) -> str:
+def _precisions(bundle: ModelBundle) -> Iterable[str]:
+    """Each precision with the size of its file, what stays float, and where its gates passed."""
+    yield f"fp32, {len(bundle.model) / 1e6:.1f} MB"
+    for name in bundle.variants:
+        variant = bundle.variant(name)
+        kept = f", {' '.join(variant.kept_float)} in float" if variant.kept_float else ""
+        runtimes = (f"{one}{'' if ok else ' did not'}" for one, ok in variant.runtimes.items())
+        size = f"{len(bundle.model_bytes(name)) / 1e6:.1f} MB"
+        yield f"{name}, {size}{kept}; gates passed: {', '.join(runtimes)}"
+
+
+def _spec_line(spec: Spec | LungMaskSpec) -> str:
     from ctedge.spec import SliceSpec
 
     size = " x ".join(str(n) for n in spec.shape)

@@ -28,7 +28,20 @@ def print_result(document: dict[str, Any]) -> None:
     timings = document["timings_ms"]
     stages = " + ".join(f"{stage} {ms:.0f}" for stage, ms in timings.items() if stage != "total")
     rows.append(("time", Text(f"{stages} = {timings['total']:.0f} ms on {document['runtime']}")))
-    rows += [("note", Text(flag, "yellow")) for flag in document["quality"]["flags"]]
+    rows += _flag_rows(document["quality"])
+    _print_table(document["model"], document["source"], rows)
+
+
+def print_quality(document: dict[str, Any]) -> None:
+    """What `ctedge assess` saw of one scan, as a short table."""
+    quality = document["quality"]
+    rows = [*_measure_rows(quality), *_flag_rows(quality)]
+    if not quality["flags"]:
+        rows.append(("", Text("nothing stands out", "green")))
+    _print_table("assess", document["source"], rows)
+
+
+def _print_table(title: str, source: str, rows: Iterable[tuple[str, Text]]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -36,9 +49,48 @@ def print_result(document: dict[str, Any]) -> None:
         table.add_row(Text(name), value)
     # Text, not markup: paths and names come from outside and may hold brackets.
     console = Console(highlight=False)
-    console.print(Text.assemble((document["model"], "bold"), "  ", document["source"]))
+    console.print(Text.assemble((title, "bold"), "  ", source))
     console.print(table)
     console.print()
+
+
+def _flag_rows(quality: dict[str, Any]) -> list[tuple[str, Text]]:
+    """Red flags first."""
+    flags = sorted(quality["flags"], key=lambda flag: flag["severity"] != "red")
+    looks = {"red": ("red flag", "bold red"), "note": ("note", "yellow")}
+    return [(looks[f["severity"]][0], Text(f["message"], looks[f["severity"]][1])) for f in flags]
+
+
+def _measure_rows(quality: dict[str, Any]) -> list[tuple[str, Text]]:
+    lungs, image, field = quality["lungs"], quality["image"], quality["field_mm"]
+    size = "voxel size not stated"
+    if field is not None:
+        size = f"{quality['spacing_mm'][2]:g} mm apart, field {field[0]:.0f} x {field[1]:.0f} mm"
+    rows = [
+        ("slices", f"{quality['slices']}, {size}"),
+        ("air", _number(image["air_peak_hu"], "{:.0f} HU")),
+        ("soft tissue", _number(image["tissue_peak_hu"], "{:.0f} HU")),
+        ("lungs", "none" if lungs is None else _volumes(lungs["volume_ml"])),
+    ]
+    if lungs is not None:
+        ends = f"top {lungs['top_share']:.0%}, bottom {lungs['bottom_share']:.0%}"
+        rows.append(("  at the ends", f"{ends} of the largest section"))
+        rows.append(("  density", _number(image["lung_hu"], "{:.0f} HU")))
+        rows.append(("  between them", _number(image["mediastinum_hu"], "{:.0f} HU")))
+    frequency = _number(image["noise_frequency_per_mm"], ", {:.2f} cycles/mm", none="")
+    rows.append(("noise", _number(image["noise_hu"], "{:.1f} HU") + frequency))
+    rows.append(("metal", _number(image["metal_ml"], "{:.1f} mL")))
+    return [(name, Text(value)) for name, value in rows]
+
+
+def _number(value: float | None, form: str, *, none: str = "not measured") -> str:
+    return none if value is None else form.format(value)
+
+
+def _volumes(volume: dict[str, float] | None) -> str:
+    if volume is None:
+        return "volume not known"
+    return f"{volume['right']:.0f} + {volume['left']:.0f} mL (right + left)"
 
 
 def print_error(error: CTEdgeError) -> None:
@@ -97,11 +149,24 @@ def _threshold_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:
 def _severity_rows(document: dict[str, Any]) -> list[tuple[str, Text]]:
     score = document["score"]
     clipped = f" (raw {document['raw_score']:.1f}, clipped)" if document["clipped"] else ""
-    return [
+    rows = [
         ("severity", Text(document["category"], "bold")),
         ("  score", Text(f"{_bar(score / 100)} {score:.1f} of 100{clipped}")),
         ("  CTSI", Text(f"{document['ctsi']} of 25")),
     ]
+    if document["lungs"] is not None:
+        rows += _lung_rows(document["lungs"])
+    return rows
+
+
+def _lung_rows(lungs: dict[str, Any]) -> list[tuple[str, Text]]:
+    """Volumes, and shares of either lung; by thresholds, so that healthy lungs are not at zero."""
+    rows = [("  lungs", Text(_volumes(lungs["volume_ml"])))]
+    for name, key in (("ground glass", "ground_glass"), ("dense", "dense")):
+        share = lungs[key]
+        said = f"{share['right']:.0%} right, {share['left']:.0%} left"
+        rows.append((f"  {name}", Text(f"{said} of the lung's volume")))
+    return rows
 
 
 def _bar(share: float) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ctedge.door import Door
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     scans: Annotated[
         list[str],
         typer.Argument(
@@ -35,6 +35,13 @@ def predict(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="What is named is strict.")
     ] = "auto",
+    assess: Annotated[
+        bool,
+        typer.Option("--assess", help="Look at the whole scan: is it fit? Lungs in mL."),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A scan with red flags is an error, not an answer.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per scan and model, a line each.")
     ] = False,
@@ -56,8 +63,8 @@ def predict(
         ]
         for path in scans:
             try:
-                judged = _of_picture(path, doors) if is_picture(path) else _of_scan(path, doors)
-                for document in judged:
+                judge = _of_picture if is_picture(path) else _of_scan
+                for document in judge(path, doors, assess=assess, strict=strict):
                     if as_json:
                         typer.echo(json.dumps(document))
                     else:
@@ -75,7 +82,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _of_scan(path: str, doors: list[Door[Any]]) -> Iterator[dict[str, Any]]:
+def _of_scan(
+    path: str, doors: list[Door[Any]], *, assess: bool, strict: bool
+) -> Iterator[dict[str, Any]]:
     """What each model answers; the scan is read once."""
     import time
 
@@ -85,15 +94,17 @@ def _of_scan(path: str, doors: list[Door[Any]]) -> Iterator[dict[str, Any]]:
     scan = read_scan(Path(path))
     read_ms = (time.perf_counter() - start) * 1e3
     for door in doors:
-        yield _with_reading(door.predict(scan).to_json(), read_ms)
+        yield _with_reading(door.predict(scan, assess=assess, strict=strict).to_json(), read_ms)
 
 
-def _of_picture(path: str, doors: list[Door[Any]]) -> Iterator[dict[str, Any]]:
+def _of_picture(
+    path: str, doors: list[Door[Any]], *, assess: bool, strict: bool
+) -> Iterator[dict[str, Any]]:
     """What the models for slices answer; where there is none, what any other says of pictures."""
     from ctedge.slices import SliceClassifier
 
     for door in [door for door in doors if isinstance(door, SliceClassifier)] or doors:
-        yield door.predict(path).to_json()
+        yield door.predict(path, assess=assess, strict=strict).to_json()
 
 
 def _with_reading(document: dict[str, Any], read_ms: float) -> dict[str, Any]:

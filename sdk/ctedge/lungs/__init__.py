@@ -5,10 +5,13 @@
     affected_share(scan, lungs)      # ground glass and dense, of each lung
     preprocess(scan, spec, lung_mask=lungs.on(scan))
 
-Thresholds and shapes alone, no network: needs scipy, from the extra `lungs`.
+`segment_lungs` uses thresholds and shapes alone, `LungSegmenter` a network from a bundle: both need
+scipy, from the extra `lungs`. `segment_with_lungmask` runs the package of the extra `lungmask`.
 """
 
 from ctedge.lungs.mask import BySide, LungMask
+from ctedge.lungs.network import LungSegmenter
+from ctedge.lungs.package import segment_with_lungmask
 from ctedge.lungs.segment import segment_lungs
 from ctedge.lungs.shares import AffectedShare, affected_share
 
@@ -16,6 +19,8 @@ __all__ = [
     "AffectedShare",
     "BySide",
     "LungMask",
+    "LungSegmenter",
     "affected_share",
     "segment_lungs",
+    "segment_with_lungmask",
 ]

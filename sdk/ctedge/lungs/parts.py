@@ -26,9 +26,14 @@ SMALL_ML = 300.0
 #: Fragments smaller than this are not asked whether they are gas.
 SPECK_ML = 4.0
 
-#: CT number of the wall that lung borders on, and the range of thresholds at such a border.
-WALL_HU = 40
+#: Walls that lung borders on: from fat to muscle.
+WALL_HU = (-150, 40)
+
+#: The range of thresholds at a border.
 RIM_THRESHOLDS_HU = (-500, AIR_BELOW_HU)
+
+#: Lung and wall are looked for this far around a voxel, mm: half of a thick slice.
+BORDER_MM = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,11 +55,10 @@ class Parts:
 def sort(grid: WorkingGrid, air: Air, airway: Mask, ndimage: ModuleType) -> Parts:
     """Sort the air in a body."""
     candidates = air.inside & ~airway
-    inner = ndimage.binary_erosion(candidates, border_value=1)
     gas = _gas(grid, candidates, ndimage) & candidates
-    candidates &= ~gas
-    threshold = _rim_threshold(grid.hu, ndimage)
-    candidates &= inner | (grid.hu < threshold)
+    threshold = _rim_threshold(grid, ndimage)
+    inner = ndimage.binary_erosion(candidates, border_value=1)
+    candidates &= (inner | (grid.hu < threshold)) & ~gas
     labels, _ = ndimage.label(candidates)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
@@ -106,11 +110,16 @@ def _along(labels: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> npt.N
     return np.asarray((middle >= heights[0]) & (middle <= heights[-1]))
 
 
-def _rim_threshold(hu: HU, ndimage: ModuleType) -> HU:
-    """Half-way between the wall and the darkest neighbour: where a voxel is half lung."""
-    darkest = ndimage.minimum_filter(hu, 3)
-    low, high = RIM_THRESHOLDS_HU
-    return np.asarray(np.clip((darkest + np.int16(WALL_HU)) // 2, low, high), dtype=np.int16)
+def _rim_threshold(grid: WorkingGrid, ndimage: ModuleType) -> HU:
+    """Half-way between the wall and the darkest lung around: where a voxel is half lung."""
+    low, high = WALL_HU
+    size = tuple(2 * grid.voxels(BORDER_MM, axis) + 1 for axis in range(3))
+    dense = grid.hu > low
+    share = ndimage.uniform_filter(dense.astype(np.float32), size)
+    values = np.where(dense, np.minimum(grid.hu, high), np.int16(0)).astype(np.float32)
+    wall = ndimage.uniform_filter(values, size) / np.maximum(share, np.float32(1e-3))
+    half = (ndimage.minimum_filter(grid.hu, size) + wall) / 2
+    return np.asarray(np.clip(half, *RIM_THRESHOLDS_HU), dtype=np.int16)
 
 
 def numbered(mask: Mask, ndimage: ModuleType) -> npt.NDArray[np.int32]:

@@ -2,7 +2,8 @@
 
 The steps up to the sides follow Hu, Hoffman and Reinhardt, "Automatic lung segmentation for
 accurate quantitation of volumetric X-ray CT images", IEEE Transactions on Medical Imaging 20(6),
-2001; dense lung is told from the chest wall by the ribs (`ctedge.lungs.cage`).
+2001; dense lung is told from the chest wall by the ribs (`ctedge.lungs.cage`), and looked for
+beside the spine (`ctedge.lungs.gutter`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from ctedge.errors import NoLungs
 from ctedge.extras import require
-from ctedge.lungs import air, airways, cage, grid, parts, shapes, sides
+from ctedge.lungs import air, airways, cage, grid, gutter, parts, shapes, sides
 from ctedge.lungs.grid import Labels, Mask, WorkingGrid
 from ctedge.lungs.mask import LEFT, RIGHT, LungMask
 from ctedge.lungs.parts import Parts
@@ -22,6 +23,10 @@ from ctedge.scan import CTScan
 
 #: Vessels, small nodules and the rims of lesions are narrower than twice this, mm.
 CLOSING_MM = 10.0
+
+#: Main and lobar bronchi are up to this wide, and lead on so far from where the airway was lost, in
+#: mm: lobar bronchi are 10 to 20 mm long.
+BRONCHUS_MM, HILUM_MM = 12.0, 20.0
 
 #: Less than this is no lung of an adult, even of a scan that shows its base alone.
 LEAST_LUNGS_ML = 200.0
@@ -35,7 +40,8 @@ def segment_lungs(scan: CTScan, *, full_resolution: bool = False) -> LungMask:
 
     Works on voxels about 3 mm apart, which is what the networks see; of a 512 x 512 x 300 scan
     every fourth row and column of every third slice. Dense lesions count as lung where aerated
-    lung or the ribs enclose them. Effusion between lung and ribs cannot be told from them.
+    lung or the ribs enclose them, and beside the spine; those that border on heart or liver alone
+    are not found. Effusion cannot be told from them.
 
     Args:
         scan: HU in LAS order. Where a bare array states no voxel size, a chest of usual size is
@@ -92,19 +98,32 @@ def _label(
     columns = sides.septum(working, middle, ndimage)
     before = np.arange(aerated.shape[2]) < columns[:, :, np.newaxis]
     by_side = sides.divide(parts.numbered(aerated, ndimage), before)
-    solid = cage.dense(working, ribs, by_side, before, ndimage)
+    beside = gutter.find(working, ribs, by_side, ndimage)
+    known = np.maximum(by_side, beside)
+    solid = cage.dense(working, ribs, known, before, ndimage)
+    threads = _threads(aerated, airway, working, ndimage)
     keep_out = ndimage.binary_dilation(airway) | found.other
     labels = np.zeros(aerated.shape, dtype=np.uint8)
     for side, half in ((RIGHT, before), (LEFT, ~before)):
         lung = by_side == side
         if np.count_nonzero(lung) * working.voxel_ml < LEAST_LUNG_ML:
             continue
-        lung |= solid & half
-        whole = shapes.closed(lung, CLOSING_MM, working.size_mm, ndimage)
-        whole = shapes.filled(whole & (lung | ~keep_out), ndimage)
+        lung |= (solid & half) | (beside == side)
+        whole = shapes.closed(lung & ~threads, CLOSING_MM, working.size_mm, ndimage)
+        whole = shapes.filled(lung | (whole & ~keep_out), ndimage)
         labels[whole & (labels == 0)] = side
     labels[by_side == LEFT] = LEFT  # what closing the right lung took from the left one
     return labels
+
+
+def _threads(aerated: Mask, airway: Mask, working: WorkingGrid, ndimage: ModuleType) -> Mask:
+    """Bronchi that lead on from the airway: between them and lung nothing is closed."""
+    flat = np.zeros((3, 3, 3), dtype=bool)
+    flat[1] = ndimage.generate_binary_structure(2, 1)
+    steps = working.voxels(BRONCHUS_MM / 2, 1)
+    near = [2 * working.voxels(HILUM_MM, axis) + 1 for axis in range(3)]
+    thin = aerated & ~ndimage.binary_opening(aerated, flat, iterations=steps)
+    return np.asarray(thin & (ndimage.maximum_filter(airway.astype(np.uint8), near) > 0))
 
 
 def _islands(found: Parts, ribs: cage.Cage) -> Mask:

@@ -44,14 +44,32 @@ def read_scan(
         NonFiniteVoxels: NaN or infinity among the voxels.
         MissingExtra: DICOM without the extra `dicom`.
     """
+    return _read(source, series=series, acquisition=acquisition, select=select, on_gap=on_gap)
+
+
+def read_slices(source: Any) -> CTScan:
+    """Read what is judged slice by slice: a scan, or one axial CT slice of DICOM alone.
+
+    Args:
+        source: as `read_scan` takes it; or one DICOM file, stream or data set with one slice.
+
+    Returns:
+        As `read_scan`. Of a single slice the distance to the next is not known: 1 mm stands in
+        its place.
+
+    Raises:
+        InputError, MissingExtra: as `read_scan`, which refuses a single slice.
+    """
+    return _read(source, alone=True)
+
+
+def _read(source: Any, **how: Any) -> CTScan:
     path = _path_of(source)
     try:
         if path is None or path.is_dir() or _is_dicom_file(path):
             from ctedge.readers.dicom import read_dicom
 
-            return read_dicom(
-                source, series=series, acquisition=acquisition, select=select, on_gap=on_gap
-            )
+            return read_dicom(source, **how)
         if not path.exists():
             raise ScanNotFound(
                 f"{path}: no such file or folder",

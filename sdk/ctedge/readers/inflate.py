@@ -17,8 +17,17 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 20
 _STEP_BYTES = 1 << 22
 
+#: DEFLATE makes no more of a byte: 258 bytes of a match in two bits, and its block's header.
+_MOST_GROWTH = 1032
+
 #: Data after the volume that is still taken as padding.
 _SPARE_BYTES = 1 << 25
+
+
+def can_hold(path: Path, count: int) -> bool:
+    """Whether a file is long enough for so many bytes, inflated where it is gzip."""
+    growth = _MOST_GROWTH if is_gzip(path) else 1
+    return not path.is_file() or path.stat().st_size * growth >= count
 
 
 def is_gzip(path: Path) -> bool:
@@ -47,7 +56,8 @@ def pieces(path: Path, *, most: int) -> Iterator[bytes]:
 
     Args:
         path: the file.
-        most: how many bytes it should have; a gzip stream is not inflated far beyond that.
+        most: how many bytes it should have; a gzip stream is not inflated far beyond that, and of
+            any other file no more is read.
 
     Raises:
         UnreadableScan: empty, truncated, damaged (the checksum differs), or far too large.
@@ -60,10 +70,9 @@ def pieces(path: Path, *, most: int) -> Iterator[bytes]:
         if compressed:
             yield from _inflated(path, stream, min(most + _SPARE_BYTES, MAX_BYTES))
             return
-        if path.stat().st_size > MAX_BYTES:
-            raise _too_large(path)
-        while piece := stream.read(_STEP_BYTES):
+        while piece := stream.read(min(_STEP_BYTES, most)):
             yield piece
+            most -= len(piece)
 
 
 def _inflated(path: Path, stream: BinaryIO, most: int) -> Iterator[bytes]:

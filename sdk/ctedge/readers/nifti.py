@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.readers.inflate import head_of, is_gzip, pieces
+from ctedge.errors import UnsupportedGeometry
+from ctedge.readers.inflate import can_hold, head_of, pieces
 from ctedge.readers.nifti_header import HEAD_BYTES, Layout, read_layout
 from ctedge.readers.nifti_planes import NiftiPlanes, too_short
 from ctedge.readers.rescale import to_hu
 from ctedge.scan import CTScan, nearest_axes, turned_affine
 
 _SLICE_AXIS = 2
+
+#: As of the slices of a DICOM series.
+DRIFT_TOLERANCE_MM = 0.5
 
 
 def read_nifti(path: Path) -> CTScan:
@@ -31,11 +35,18 @@ def read_nifti(path: Path) -> CTScan:
         UnsupportedGeometry: not one three-dimensional volume, oblique, or absurd spacing.
         NonFiniteVoxels: NaN or infinity among the voxels.
     """
+    # What is no number, or none any more, is refused; NumPy need not remark on it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _read(path)
+
+
+def _read(path: Path) -> CTScan:
     layout = read_layout(head_of(path, HEAD_BYTES), path)
-    if not is_gzip(path) and path.is_file() and path.stat().st_size < layout.file_bytes:
-        raise too_short(path, layout, path.stat().st_size)
+    if not can_hold(path, layout.file_bytes):
+        raise too_short(path, layout, f"a file of {path.stat().st_size} bytes")
     affine = _las(layout) if layout.affine is None else layout.affine
     order, flips = nearest_axes(affine, source=str(path))
+    _check_perpendicular(affine, layout, path)
     if layout.dtype.kind == "f" or order[2] != _SLICE_AXIS:
         scan = CTScan.from_oriented(_voxels(path, layout), affine, source=str(path))
         planes, affine = scan.planes, scan.affine
@@ -50,6 +61,22 @@ def read_nifti(path: Path) -> CTScan:
     )
 
 
+def _check_perpendicular(affine: npt.NDArray[np.float64], layout: Layout, path: Path) -> None:
+    """Refuse what a tilted gantry leaves, as the DICOM reader does: slices shifted sideways."""
+    columns = affine[:3, :3]
+    sizes = np.linalg.norm(columns, axis=0)
+    extents = sizes * (np.array(layout.shape) - 1)
+    cosines = np.abs((columns / sizes).T @ (columns / sizes)) * (1.0 - np.eye(3))
+    sideways = float((cosines * extents).max())
+    if sideways > DRIFT_TOLERANCE_MM:
+        raise UnsupportedGeometry(
+            f"{path}: the axes are not perpendicular; the gantry was tilted",
+            found=f"{sideways:.1f} mm sideways from one end to the other",
+            expected=f"at most {DRIFT_TOLERANCE_MM} mm",
+            fix="reconstruct the series without tilt",
+        )
+
+
 def _las(layout: Layout) -> npt.NDArray[np.float64]:
     x, y, z = layout.zooms_mm
     return np.diag([-x, y, z, 1.0])
@@ -61,7 +88,7 @@ def _voxels(path: Path, layout: Layout) -> npt.NDArray[Any]:
     for piece in pieces(path, most=layout.file_bytes):
         data += piece
     if len(data) < layout.file_bytes:
-        raise too_short(path, layout, len(data))
+        raise too_short(path, layout, f"{len(data)} bytes")
     i, j, k = layout.shape
     flat = np.frombuffer(data, layout.dtype, count=i * j * k, offset=layout.offset)
     stored = flat.reshape(layout.shape, order="F")

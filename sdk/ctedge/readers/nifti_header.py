@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import UnreadableScan, UnsupportedGeometry
+from ctedge.readers.inflate import MAX_BYTES
 
 #: Both NIfTI headers fit.
 HEAD_BYTES = 544
+
+#: More voxels than any scan has along an axis: a whole body at a fifth of a millimetre.
+MAX_AXIS = 10_000
+
+#: No voxel lies further from the scanner's origin than this, in mm, nor is larger.
+_FAR_MM = 1e6
+
+_SINGLE_FILE = (b"n+1", b"n+2")
 
 CONVERT = "convert the series again, for instance with dcm2niix"
 
@@ -62,8 +72,9 @@ def read_layout(head: bytes, path: Path) -> Layout:
     """
     header = _parse_header(head, path)
     shape, dtype = _shape_and_type(header, path)
+    _check_extent(shape, dtype, path)
     slope, intercept = _scaling(header, path)
-    x, y, z = (float(size) for size in header.get_zooms()[:3])
+    x, y, z = _zooms(header, path)
     return Layout(
         shape=shape,
         dtype=dtype,
@@ -77,10 +88,11 @@ def read_layout(head: bytes, path: Path) -> Layout:
 
 def _offset(header: Any, path: Path) -> int:
     offset = float(header["vox_offset"])
-    if not header.sizeof_hdr <= offset < 2**31:
+    alone = header["magic"].item() in _SINGLE_FILE
+    if not alone or not header.sizeof_hdr <= offset < 2**31:
         raise UnreadableScan(
             f"{path}: the voxels are in another file, or nowhere",
-            found=f"data offset {offset:g}",
+            found=f"magic {header['magic'].item()!r}, data offset {offset:g}",
             expected="a single-file NIfTI (magic n+1 or n+2)",
             fix=CONVERT,
         )
@@ -91,14 +103,35 @@ def _affine(header: Any, path: Path) -> npt.NDArray[np.float64] | None:
     """The sform, else the qform, else None."""
     try:
         if int(header["sform_code"]) > 0:
-            return np.asarray(header.get_sform(), np.float64)
-        if int(header["qform_code"]) > 0:
-            return np.asarray(header.get_qform(), np.float64)
+            form = header.get_sform()
+        elif int(header["qform_code"]) > 0:
+            form = header.get_qform()
+        else:
+            return None
+        affine = np.asarray(form, np.float64)
     except Exception as error:  # nibabel raises several kinds on a damaged quaternion
         raise UnreadableScan(
             f"{path}: the orientation in the header is broken", found=error, fix=CONVERT
         ) from error
-    return None
+    _check_near(affine, path)
+    return affine
+
+
+def _zooms(header: Any, path: Path) -> list[float]:
+    """Voxel sizes along I, J, K; their signs mean nothing."""
+    sizes = np.abs(np.asarray(header["pixdim"], np.float64)[1:4])
+    _check_near(sizes, path)
+    return [float(size) for size in sizes]
+
+
+def _check_near(lengths: npt.NDArray[np.float64], path: Path) -> None:
+    if not (np.abs(lengths) <= _FAR_MM).all():
+        raise UnsupportedGeometry(
+            f"{path}: the geometry in the header leads far away from any patient",
+            found=lengths.tolist(),
+            expected=f"numbers up to {_FAR_MM:g} mm",
+            fix=CONVERT,
+        )
 
 
 def _parse_header(head: bytes, path: Path) -> Any:
@@ -152,6 +185,18 @@ def _shape_and_type(header: Any, path: Path) -> tuple[tuple[int, int, int], np.d
             fix=CONVERT,
         )
     return (shape[0], shape[1], shape[2]), dtype
+
+
+def _check_extent(shape: tuple[int, int, int], dtype: np.dtype[Any], path: Path) -> None:
+    """Refuse what no memory should be promised for."""
+    stored = math.prod(shape) * dtype.itemsize
+    if max(shape) > MAX_AXIS or stored > MAX_BYTES:
+        raise UnsupportedGeometry(
+            f"{path}: larger than any CT volume",
+            found=f"shape {shape} of {dtype}, {stored / (1 << 30):.3g} GiB",
+            expected=f"at most {MAX_AXIS} voxels along an axis, {MAX_BYTES >> 30} GiB in all",
+            fix="pass one scan at its own resolution, or copy it again: its header may be damaged",
+        )
 
 
 def _scaling(header: Any, path: Path) -> tuple[float | None, float]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import UnreadableScan
+from ctedge.errors import NonFiniteVoxels, UnreadableScan
 from ctedge.planes import PlanesInFiles
 from ctedge.readers.inflate import is_gzip, pieces
-from ctedge.readers.nifti_header import Layout
+from ctedge.readers.nifti_header import CONVERT, Layout
 from ctedge.readers.rescale import to_hu
 
 
@@ -65,7 +65,7 @@ class NiftiPlanes(PlanesInFiles):
                 stream.seek(self._layout.offset + place * size)
                 plane = stream.read(size)
                 if len(plane) < size:
-                    raise too_short(self._path, self._layout, stream.tell())
+                    raise too_short(self._path, self._layout, f"{stream.tell()} bytes")
                 yield plane
 
     def _walked(self, wanted: Collection[int]) -> dict[int, bytes | bytearray]:
@@ -83,7 +83,7 @@ class NiftiPlanes(PlanesInFiles):
                     found[place] += part
             position = end
         if position < self._layout.file_bytes:
-            raise too_short(self._path, self._layout, position)
+            raise too_short(self._path, self._layout, f"{position} bytes")
         return found
 
     def _hu(self, stored: bytes | bytearray) -> npt.NDArray[Any]:
@@ -92,15 +92,21 @@ class NiftiPlanes(PlanesInFiles):
         plane = np.frombuffer(stored, layout.dtype).reshape(layout.shape[:2], order="F")
         if layout.slope is None:
             return plane
-        return to_hu(plane, slope=layout.slope, intercept=layout.intercept)
+        hu = to_hu(plane, slope=layout.slope, intercept=layout.intercept)
+        if hu.dtype.kind == "f" and not np.isfinite(hu).all():
+            raise NonFiniteVoxels(
+                f"{self._path}: HU beyond what a number holds",
+                found=f"scl_slope {layout.slope:g}, scl_inter {layout.intercept:g}",
+                fix=CONVERT,
+            )
+        return hu
 
 
-def too_short(path: Path, layout: Layout, found: int) -> UnreadableScan:
+def too_short(path: Path, layout: Layout, found: str) -> UnreadableScan:
     """What to raise for a file that ends before its voxels do."""
     return UnreadableScan(
         f"{path}: fewer voxels than the header promises",
-        found=f"{max(found - layout.offset, 0)} bytes of voxels",
-        expected=f"{layout.file_bytes - layout.offset} bytes for shape {layout.shape} of"
-        f" {layout.dtype}",
+        found=found,
+        expected=f"{layout.file_bytes} bytes for shape {layout.shape} of {layout.dtype}",
         fix="copy the scan again; the file is cut off or its header is wrong",
     )

@@ -25,7 +25,7 @@ def to_hu(stored: npt.NDArray[Any], *, slope: float, intercept: float) -> npt.ND
         return stored
     if stored.dtype.kind == "f":
         real = np.promote_types(stored.dtype, np.float32).type
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # found, and refused, by who asked
             scaled: npt.NDArray[Any] = stored.astype(real) * real(slope) + real(intercept)
         return scaled
     if slope != int(slope) or intercept != int(intercept):
@@ -43,7 +43,7 @@ def to_hu(stored: npt.NDArray[Any], *, slope: float, intercept: float) -> npt.ND
 def _to_float32(stored: npt.NDArray[Any], slope: float, intercept: float) -> npt.NDArray[Any]:
     """In double precision, a plane at a time, so that no double copy of the volume exists."""
     hu = np.empty_like(stored, dtype=np.float32)
-    with np.errstate(over="ignore"):  # infinity is found, and refused, when the scan is made
+    with np.errstate(over="ignore", invalid="ignore"):
         for plane in range(stored.shape[-1]):
             hu[..., plane] = stored[..., plane] * np.float64(slope) + np.float64(intercept)
     return hu

@@ -33,11 +33,11 @@ def ablate(
     feeders: o.Feeders = 0,
 ) -> None:
     """Train the recipe with one part left out at a time; the same command goes on if broken off."""
+    from ctedge.progress import Reporter
     from ctedge_training.ablation import ablate as run
     from ctedge_training.cli.networks import settings_of
     from ctedge_training.datasets.source import Source
     from ctedge_training.learning.settings import SMALLEST_AXIS
-    from ctedge_training.progress import Reporter
     from ctedge_training.tasks import TASKS
 
     settings = settings_of(

@@ -54,9 +54,9 @@ def mosmed(
     on. MosMedData is licensed CC BY-NC-ND 3.0. Its site hands out the whole of it (1110 studies);
     --full labels that instead, and downloads nothing.
     """
+    from ctedge.progress import Reporter
     from ctedge_training.mosmed import labels as data
     from ctedge_training.mosmed.release import Source, bring, remove_archives
-    from ctedge_training.progress import Reporter
 
     reporter = Reporter.terminal()
     pinned = _pinned(sha256 or [])

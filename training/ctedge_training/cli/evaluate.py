@@ -36,9 +36,9 @@ def evaluate(
     workers: o.Workers = o.CPUS,
 ) -> None:
     """Judge a finished training on one split: metrics with intervals, tables, plots."""
+    from ctedge.progress import Reporter
     from ctedge_training.datasets.source import Source
     from ctedge_training.judging import evaluate as judging
-    from ctedge_training.progress import Reporter
 
     source = Source(
         folder=data,

@@ -193,7 +193,7 @@ def _train(
     folds: int | None,
     **how: Any,
 ) -> None:
-    from ctedge_training.progress import Reporter
+    from ctedge.progress import Reporter
     from ctedge_training.run import CHECKPOINT_FILE
     from ctedge_training.tasks import TASKS
 

@@ -26,7 +26,7 @@ def phantoms(
 ) -> None:
     """Write synthetic chests with labels, to train and test on."""
     from ctedge.phantom import write_dataset
-    from ctedge_training.progress import Reporter
+    from ctedge.progress import Reporter
 
     x, y, z = o.sizes(shape, least=2)
     reporter = Reporter.terminal()

@@ -38,10 +38,10 @@ def prepare(
     workers: o.Workers = o.CPUS,
 ) -> None:
     """Preprocess all scans once, into a digested store with its split."""
+    from ctedge.progress import Reporter
     from ctedge_training.datasets.prepare import prepare_store
     from ctedge_training.datasets.source import Source
     from ctedge_training.learning.settings import SMALLEST_AXIS, SMALLEST_SIDE, Settings
-    from ctedge_training.progress import Reporter
     from ctedge_training.tasks import SLICES, TASKS
 
     kind = TASKS[task]

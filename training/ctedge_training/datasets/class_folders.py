@@ -14,7 +14,7 @@ from ctedge_training.datasets.store import digest_of
 #: The folders of the Keras example: without findings, and with ground-glass opacifications.
 MOSMED_CLASSES = ("CT-0", "CT-23")
 
-_SCAN_SUFFIXES = (".nii", ".nii.gz", *PICTURE_SUFFIXES)
+_SCAN_SUFFIXES = (".nii", ".nii.gz", ".dcm", *PICTURE_SUFFIXES)
 
 
 def read_class_folders(

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctedge.errors import DatasetError, OutputError
+from ctedge.progress import Reporter
 from ctedge_training.datasets import index
 from ctedge_training.datasets.source import Data, Source
 from ctedge_training.datasets.store import data_digest
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import CLASSIFIER, Task
 
 

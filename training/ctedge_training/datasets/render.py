@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ctedge.errors import DatasetError
 from ctedge.preprocessing import resample
 from ctedge.quality import judge, judge_picture
-from ctedge.readers import read_scan
+from ctedge.readers import read_scan, read_slices
 from ctedge.readers.picture import is_picture, read_picture
 from ctedge.scan import CTScan
 from ctedge.slice_input import slice_of_picture, slice_of_scan
@@ -66,15 +66,16 @@ def _slice(sample: Sample, spec: SliceSpec) -> Rendered:
         judge_picture(levels, spec, source=str(sample.path))
         prepared = slice_of_picture(levels, spec, source=str(sample.path))
         return Rendered(volume=prepared.volume[..., 0], facts={"shape": list(levels.shape)})
-    scan = read_scan(sample.path)
-    if sample.slice_index is None:
+    scan = read_slices(sample.path)
+    index = 0 if sample.slice_index is None and scan.shape[2] == 1 else sample.slice_index
+    if index is None:
         raise DatasetError(
             f"{sample.name}: which slice of the volume is meant?",
             found=f"{scan.shape[2]} slices",
             expected="an index in the column slice, 0 the most inferior",
             fix="add the column slice to the label file; a scan may stand on several rows",
         )
-    prepared = slice_of_scan(scan, sample.slice_index, spec)
+    prepared = slice_of_scan(scan, index, spec)
     judge(scan, prepared, least_slices=1)
     return Rendered(volume=prepared.volume[..., 0], facts=_facts(scan))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from ctedge import pool
 from ctedge.errors import DatasetError
 from ctedge.phantom.dataset import LABEL_FILE
+from ctedge.progress import Reporter
 from ctedge.spec import PreprocessSpec, Spec
 from ctedge_training.datasets import class_folders, index, store
 from ctedge_training.datasets.labels import Sample, check_trainable, read_labels
@@ -29,7 +30,6 @@ from ctedge_training.hrct import hdf5_splits
 from ctedge_training.hrct import studies as hrct
 from ctedge_training.hrct.masks import MaskFiles
 from ctedge_training.learning.settings import Settings, spec_on_grid
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import SLICE_SPECS, SLICES, VOLUME_SPECS, Task
 
 #: Shares of the splits where the layout has none: the Keras example's 70/30, and 70/15/15.

@@ -23,13 +23,13 @@ import numpy.typing as npt
 from ctedge import __version__, pool
 from ctedge.errors import CTEdgeError, DatasetError, InputError, ScanNotFound, UnreadableScan
 from ctedge.files import sha256_of
+from ctedge.progress import Reporter
 from ctedge.scan import CTScan
 from ctedge.spec import Spec
 from ctedge_training.datasets.labels import Sample
 from ctedge_training.datasets.leaks import refuse_leaks
 from ctedge_training.datasets.render import mask_name, render
 from ctedge_training.datasets.stored import mapped, read_record, write_input
-from ctedge_training.progress import Reporter
 
 CACHE_FOLDER = ".ctedge-cache"
 

@@ -21,10 +21,10 @@ from pathlib import Path, PurePosixPath
 
 from ctedge import pool
 from ctedge.errors import DatasetError
+from ctedge.progress import Reporter
 from ctedge_training.datasets.split import stratified
 from ctedge_training.datasets.table import listed_twice, read_rows, read_score, scan_path
 from ctedge_training.hrct.references import REFERENCE_CHARACTERS, scan_reference
-from ctedge_training.progress import Reporter
 
 TABLE_FILE = "data.csv"
 COLUMNS = ("path", "covid", "score")

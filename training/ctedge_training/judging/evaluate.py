@@ -9,6 +9,7 @@ from typing import Any
 
 from ctedge.errors import DatasetError
 from ctedge.phantom.dataset import SPLITS
+from ctedge.progress import Reporter
 from ctedge.spec import SliceSpec
 from ctedge_training.backend import require_keras
 from ctedge_training.datasets import index
@@ -19,7 +20,6 @@ from ctedge_training.hrct import hdf5_splits
 from ctedge_training.judging.metrics import THRESHOLD, metrics_of
 from ctedge_training.judging.rows import Judged, patients_of
 from ctedge_training.learning.settings import Settings
-from ctedge_training.progress import Reporter
 from ctedge_training.recipes import PUBLISHED_FIGURES
 from ctedge_training.run import Run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ctedge_training import run
 from ctedge_training.backend import versions
 from ctedge_training.datasets import store
 from ctedge_training.datasets.split_file import SPLIT_FILE, split_table
+from ctedge_training.datasets.store import Volume
 from ctedge_training.judging import evaluate
 from ctedge_training.learning import curves, portrait, weights
 from ctedge_training.learning.decision import decide
@@ -141,4 +143,18 @@ def _describe_data(job: Job) -> dict[str, Any]:
         "synthetic": all(synthetic)
         and (job.source is None or job.source.document["data"].get("synthetic") is True),
         "synthetic_scans": sum(synthetic),
+        **_geometry(job.volumes),
     }
+
+
+def _geometry(volumes: Sequence[Volume]) -> dict[str, Any]:
+    """Least and most of what the scans measure; nothing where they are pictures."""
+    known = [volume.facts for volume in volumes if len(volume.facts.get("shape", ())) == 3]
+    if not known or not all("spacing_mm" in facts for facts in known):
+        return {}
+    columns = {
+        "slices": [facts["shape"][2] for facts in known],
+        "spacing_mm": [facts["spacing_mm"][2] for facts in known],
+        "field_mm": [round(facts["shape"][0] * facts["spacing_mm"][0], 1) for facts in known],
+    }
+    return {"geometry": {name: [min(values), max(values)] for name, values in columns.items()}}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ctedge.errors import DatasetError
 from ctedge.files import atomic_folder
-from ctedge_training.progress import Reporter
+from ctedge.progress import Reporter
 
 SCAN_SUFFIXES = (".nii.gz", ".nii")
 

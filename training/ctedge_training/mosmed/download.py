@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 from ctedge import __version__
 from ctedge.errors import DatasetError
+from ctedge.progress import Reporter
 from ctedge_training.mosmed.https import check_url, opener
 from ctedge_training.mosmed.part import Part, Version, open_part
-from ctedge_training.progress import Reporter
 
 #: Waits between attempts. An attempt that brought the file further starts them anew.
 PAUSES_S = (1.0, 3.0, 10.0, 30.0)

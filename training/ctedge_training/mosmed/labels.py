@@ -18,9 +18,9 @@ from pathlib import Path
 from ctedge.errors import DatasetError
 from ctedge.files import write_atomic
 from ctedge.phantom.dataset import LABEL_FILE
+from ctedge.progress import Reporter
 from ctedge_training.datasets.split import stratified
 from ctedge_training.mosmed.archive import SCAN_SUFFIXES
-from ctedge_training.progress import Reporter
 from ctedge_training.tasks import CLASSIFIER
 
 LICENCE = (

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ctedge.errors import DatasetError
 from ctedge.files import sha256_of
+from ctedge.progress import Reporter
 from ctedge_training.mosmed.archive import Contents, contents, extract
 from ctedge_training.mosmed.download import download
 from ctedge_training.mosmed.record import RECORD_FILE, Record, read_records, write_records
-from ctedge_training.progress import Reporter
 
 RELEASE_URL = (
     "https://github.com/hasibzunair/3D-image-classification-tutorial/releases/download/v0.2/"

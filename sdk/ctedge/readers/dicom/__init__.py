@@ -20,13 +20,14 @@ from ctedge.readers.dicom.volume import OnGap, Volume, assemble
 from ctedge.scan import CTScan, nearest_axes, turned_affine
 
 
-def read_dicom(
+def read_dicom(  # noqa: PLR0913 - as `read_scan`, and one more
     source: Any,
     *,
     series: str | None = None,
     acquisition: int | None = None,
     select: Literal["chest"] | None = None,
     on_gap: OnGap = "error",
+    alone: bool = False,
 ) -> CTScan:
     """Read one series into a volume in LAS order; pixels are decoded when they are asked for.
 
@@ -34,6 +35,7 @@ def read_dicom(
         source: a folder (with its sub-folders), a file, a binary stream, a `pydicom.Dataset`, or a
             list of files, streams or data sets.
         series, acquisition, select, on_gap: as in `ctedge.read_scan`.
+        alone: a single slice is a scan too.
 
     Raises:
         ScanNotFound: no DICOM object.
@@ -44,24 +46,26 @@ def read_dicom(
         MissingExtra: pydicom is not installed.
     """
     found = find_series(gather(source))
+    problems: dict[str, str] = {}
     if series is not None:
         chosen = choose(found, series)
     elif len(found.series) == 1:
         chosen = found.series[0]
     elif select == "chest":
-        best = choose_chest(found, acquisition=acquisition, on_gap=on_gap)
-        chosen = best.series
+        chosen, problems = choose_chest(found, acquisition=acquisition, on_gap=on_gap)
     else:
         raise IrregularSeries(
             f"{found.label}: several series in one folder",
             found=listing(found.series),
             fix='name one with series= (see `ctedge dicom list`), or let select="chest" choose',
         )
-    volume = assemble(found.label, chosen.slices(), acquisition=acquisition, on_gap=on_gap)
+    volume = assemble(
+        found.label, chosen.slices(), acquisition=acquisition, on_gap=on_gap, alone=alone
+    )
     depths = {one.values.bits_stored for one in volume.slices}
     check_decodable(_syntaxes(chosen), label=found.label, bits_stored=depths)
     others = [
-        f"{image.item.name}: of another series"
+        f"{image.item.name}: of another series" + _because(problems.get(one.uid))
         for one in found.series
         if one is not chosen
         for image in one.images
@@ -81,6 +85,10 @@ def _scan(label: str, volume: Volume, excluded: tuple[str, ...]) -> CTScan:
         excluded=excluded,
         interpolated=volume.interpolated,
     )
+
+
+def _because(problem: str | None) -> str:
+    return "" if problem is None else f" ({problem})"
 
 
 def _unused(series: Series, volume: Volume) -> list[str]:

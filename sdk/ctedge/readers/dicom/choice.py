@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ctedge.errors import CTEdgeError, IrregularSeries
+from ctedge.readers.dicom.pixels import check_decodable
 from ctedge.readers.dicom.series import Found, Series, listing
 from ctedge.readers.dicom.volume import OnGap, Volume, assemble
 from ctedge.scan import nearest_axes
@@ -30,12 +31,15 @@ class Candidate:
     Attributes:
         series: the series.
         volume: its slices in order.
-        problem: why there is no volume, or why it is no chest; None for a chest.
+        problem: why there is no volume, why it is no chest, or why it cannot be decoded; None for
+            a chest.
+        locked: what would be raised for a chest that nothing installed decodes.
     """
 
     series: Series
     volume: Volume | None
     problem: str | None
+    locked: CTEdgeError | None = None
 
 
 def candidate(
@@ -47,29 +51,52 @@ def candidate(
         volume = assemble(label, slices, acquisition=acquisition, on_gap=on_gap)
         nearest_axes(volume.affine, source=label)
     except CTEdgeError as error:
-        what = error.what.removeprefix(f"{label}: ")
-        problem = what if error.found is None else f"{what}: {error.found}"
-        return Candidate(series=series, volume=None, problem=problem)
-    return Candidate(series=series, volume=volume, problem=_no_chest(series, volume))
+        return Candidate(series=series, volume=None, problem=_said(error, label))
+    problem = _no_chest(series, volume)
+    try:
+        check_decodable(
+            {image.syntax: image.syntax_name for image in series.images},
+            label=label,
+            bits_stored={one.values.bits_stored for one in volume.slices},
+        )
+    except CTEdgeError as error:
+        locked = error if problem is None else None
+        return Candidate(series=series, volume=volume, problem=_said(error, label), locked=locked)
+    return Candidate(series=series, volume=volume, problem=problem)
 
 
-def choose_chest(found: Found, *, acquisition: int | None, on_gap: OnGap) -> Candidate:
+def _said(error: CTEdgeError, label: str) -> str:
+    what = error.what.removeprefix(f"{label}: ")
+    return what if error.found is None else f"{what}: {error.found}"
+
+
+def choose_chest(
+    found: Found, *, acquisition: int | None, on_gap: OnGap
+) -> tuple[Series, dict[str, str]]:
     """The chest among several series.
 
     A series is a candidate when it makes one regular axial volume of at least 16 slices and
     180 mm from end to end, with a field of at least 220 mm, whose body part, where it is said, is
-    the chest. Of several, in this order: one that says that it is the chest; original rather than
-    derived; slices nearest to 1.5 mm apart or more, the thinnest of these; the most slices. Where
-    two are alike in all of this, nothing is chosen.
+    the chest; one that nothing installed decodes is left out where another candidate remains. Of
+    several, in this order: one that says that it is the chest; original rather than derived; slices
+    nearest to 1.5 mm apart or more, the thinnest of these; the most slices. Where two are alike in
+    all of this, nothing is chosen.
+
+    Returns:
+        The series, and why others are no candidates, by their UIDs.
 
     Raises:
         IrregularSeries: no candidate, or several that are alike.
+        CodecUnavailable: candidates, but nothing installed decodes one of them.
     """
     tried = [
         candidate(found.label, series, acquisition=acquisition, on_gap=on_gap)
         for series in found.series
     ]
     chests = [one for one in tried if one.volume is not None and one.problem is None]
+    locked = [one.locked for one in tried if one.locked is not None]
+    if not chests and locked:
+        raise locked[0]
     if not chests:
         raise IrregularSeries(
             f"{found.label}: no series of a whole chest",
@@ -87,7 +114,8 @@ def choose_chest(found: Found, *, acquisition: int | None, on_gap: OnGap) -> Can
             found=listing([one.series for one in chests]),
             fix="name one with series=",
         )
-    return chests[0]
+    problems = {one.series.uid: one.problem for one in tried if one.problem is not None}
+    return chests[0].series, problems
 
 
 def spacing_mm(volume: Volume) -> float:

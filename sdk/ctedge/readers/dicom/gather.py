@@ -153,8 +153,15 @@ def _folder(folder: Path) -> Gathered:
 
 def _walk(folder: Path, above: str, depth: int) -> Iterator[tuple[os.DirEntry[str], str]]:
     """Files and links below a folder with their names relative to it; each folder in order."""
-    with os.scandir(folder) as entries:
-        ordered: Iterable[os.DirEntry[str]] = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            ordered: Iterable[os.DirEntry[str]] = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UnreadableScan(
+            f"{folder}: the folder cannot be opened",
+            found=error.strerror or error,
+            fix="check that this user may read it and that the medium is sound",
+        ) from error
     for entry in ordered:
         name = f"{above}{entry.name}"
         if entry.is_dir(follow_symlinks=False) and depth > 0:

@@ -47,6 +47,20 @@ def damaged(name: str, error: object) -> UnreadableScan:
     )
 
 
+class Unbearable(ValueError):
+    """A header beyond a limit of ours."""
+
+
+def damaged_header(name: str, error: Exception) -> UnreadableScan:
+    """What to raise where a header cannot be read.
+
+    Of an error that is not ours only the kind is named: its text may quote the patient's data.
+    """
+    return damaged(
+        name, error if isinstance(error, (Unbearable, OSError)) else type(error).__name__
+    )
+
+
 def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[Any, int | None]:
     """The wanted elements of an object, without its pixels.
 
@@ -72,7 +86,7 @@ def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tup
         except pydicom.errors.InvalidDicomError:
             raise
         except Exception as error:  # pydicom raises many kinds
-            raise damaged(item.name, error) from error
+            raise damaged_header(item.name, error) from error
     return header, trailing
 
 
@@ -95,7 +109,7 @@ def check_value(dataset: Any, keyword: str) -> None:
         keyword: of an element that may be absent.
 
     Raises:
-        ValueError: a sequence of far too many items, or a number or text without end.
+        Unbearable: a sequence of far too many items, or a number or text without end.
     """
     raw = dataset.get_item(keyword)
     value = getattr(raw, "value", None)
@@ -103,9 +117,9 @@ def check_value(dataset: Any, keyword: str) -> None:
         return
     if keyword.endswith("Sequence") and raw.VR in _VR_OF_SEQUENCES:
         if max(value.count(tag) for tag in _ITEM_TAGS) > MAX_ITEMS:
-            raise ValueError(f"{keyword}: a sequence without end")
+            raise Unbearable(f"{keyword}: a sequence without end")
     elif len(value) > MAX_VALUE_BYTES:
-        raise ValueError(f"{keyword}: a value of {len(value)} bytes")
+        raise Unbearable(f"{keyword}: a value of {len(value)} bytes")
 
 
 class _Bounded:
@@ -130,7 +144,7 @@ class _Bounded:
         self._bytes_left -= len(data)
         self._reads_left -= 1
         if self._bytes_left < 0 or self._reads_left < 0:
-            raise ValueError("a header without end")
+            raise Unbearable("a header without end")
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -149,6 +163,6 @@ class _Bounded:
         while rest and not engine.eof:
             total += len(engine.decompress(rest, _STEP_BYTES))
             if total > MAX_INFLATED_BYTES:
-                raise ValueError(f"it inflates beyond {MAX_INFLATED_BYTES >> 30} GiB")
+                raise Unbearable(f"it inflates beyond {MAX_INFLATED_BYTES >> 30} GiB")
             rest = engine.unconsumed_tail
         return data

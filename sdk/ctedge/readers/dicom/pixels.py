@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ctedge.errors import CodecUnavailable, CTEdgeError, UnreadableScan
 from ctedge.extras import install_line, require
-from ctedge.readers.dicom.codestream import check_codestream
+from ctedge.readers.dicom.codecs import CODECS, decode_frame
 from ctedge.readers.dicom.opening import damaged
 from ctedge.readers.dicom.slices import Slice
 from ctedge.readers.dicom.values import hu_of
@@ -18,18 +18,8 @@ from ctedge.readers.dicom.values import hu_of
 #: The data set is deflated as a whole, PS3.5 A.5.
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
-_RLE = "1.2.840.10008.1.2.5"
-
-#: JPEG Extended may hold 8 or 12 bits, and these plugins decode 8 alone.
-_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
-_EIGHT_BITS_ONLY = {"gdcm", "pillow"}
-
-#: One plugin decodes a syntax, and none stands in for it: gdcm comes late, because it ends the
-#: process on some damaged frames; pillow decodes 8-bit JPEG alone, because pydicom shifts what it
-#: makes of some JPEG 2000 by 32768.
-_PLUGINS = ("pyjpegls", "pylibjpeg", "gdcm", "pydicom")
-_EIGHT_BIT_PLUGINS = ("pillow", *_PLUGINS)
-_EIGHT_BIT_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+#: Not compressed, or as a whole: PS3.5 A.1 to A.3, and A.5.
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
 
 #: What stands before pixels in a file: tag, VR, length (all encapsulated syntaxes are explicit).
 _ELEMENT_HEADER_BYTES = 12
@@ -56,7 +46,7 @@ def decode(one: Slice) -> npt.NDArray[Any]:
         return hu_of(raw, one.values, name=one.name)
     except CTEdgeError:
         raise
-    except Exception as error:  # pydicom and its codecs raise many kinds on damaged files
+    except Exception as error:  # pydicom and the codecs raise many kinds on damaged files
         raise damaged(one.name, error) from error
 
 
@@ -74,7 +64,6 @@ def check_decodable(
         CodecUnavailable: naming the syntax.
         UnreadableScan: a data set in memory that does not say it.
     """
-    pydicom = require("pydicom", extra="dicom", purpose="reading DICOM")
     deepest = max(bits_stored, default=8)
     for uid, name in syntaxes.items():
         if not uid:
@@ -83,25 +72,14 @@ def check_decodable(
                 expected="dataset.file_meta.TransferSyntaxUID",
                 fix="pass the file itself, or set the transfer syntax it was made in",
             )
-        try:
-            decoder = pydicom.pixels.get_decoder(uid)
-            found = decoder.is_native or _plugin(decoder, uid, deepest)
-        except NotImplementedError:
-            found = False
-        if not found:
+        codec = CODECS.get(uid)
+        if uid not in _NATIVE and (codec is None or not codec.available()):
+            export = "export the series uncompressed"
             raise CodecUnavailable(
                 f"{label}: nothing installed decodes these pixels",
                 found=f"transfer syntax {name} ({uid}), up to {deepest} bits",
-                fix=install_line("dicom") + ", or export the series uncompressed",
+                fix=f"{install_line('dicom')}, or {export}" if codec else export,
             )
-
-
-def _plugin(decoder: Any, uid: str, bits: int) -> str | None:
-    """The one plugin for a syntax; None where none is installed that is right."""
-    names: tuple[str, ...] = _EIGHT_BIT_PLUGINS if uid in _EIGHT_BIT_JPEG else _PLUGINS
-    if uid == _JPEG_EXTENDED and bits > 8:
-        names = tuple(name for name in names if name not in _EIGHT_BITS_ONLY)
-    return next((name for name in names if name in decoder.available_plugins), None)
 
 
 def _stored(pydicom: Any, one: Slice) -> npt.NDArray[Any]:
@@ -143,25 +121,6 @@ def _of_frames(pydicom: Any, one: Slice, header: Any, stream: Any) -> npt.NDArra
         number_of_frames=int(header.get("NumberOfFrames") or 1),
         extended_offsets=offsets if all(offsets) else None,
     )
-    if one.syntax != _RLE:
-        check_codestream(
-            frame, rows=one.rows, columns=one.columns, bits_allocated=one.values.bits_allocated
-        )
-    decoder = pydicom.pixels.get_decoder(one.syntax)
-    pixels: npt.NDArray[Any]
-    pixels, _ = decoder.as_array(
-        pydicom.encaps.encapsulate([frame]),
-        index=0,
-        raw=True,
-        decoding_plugin=_plugin(decoder, one.syntax, one.values.bits_stored) or "",
-        correct_unused_bits=False,
-        rows=one.rows,
-        columns=one.columns,
-        number_of_frames=1,
-        samples_per_pixel=1,
-        photometric_interpretation="MONOCHROME2",
-        bits_allocated=one.values.bits_allocated,
-        bits_stored=one.values.bits_stored,
-        pixel_representation=int(one.values.signed),
+    return decode_frame(
+        frame, syntax=one.syntax, rows=one.rows, columns=one.columns, values=one.values
     )
-    return pixels

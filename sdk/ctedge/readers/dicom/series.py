@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ctedge.errors import CTEdgeError, IrregularSeries, ScanNotFound
 from ctedge.extras import require
+from ctedge.progress import Begin, unseen
 from ctedge.readers.dicom.elements import WANTED
 from ctedge.readers.dicom.fitness import reason_to_leave_out
 from ctedge.readers.dicom.gather import DicomObject, Gathered, looks_like_dicom
-from ctedge.readers.dicom.opening import damaged, read_header
+from ctedge.readers.dicom.opening import damaged, damaged_header, read_header
 from ctedge.readers.dicom.slices import Slice, slices_of
 
 #: What stands before native pixels, by syntax: tag, length, and in explicit syntaxes the VR.
@@ -96,8 +97,18 @@ class Found:
     excluded: tuple[str, ...]
 
 
-def find_series(gathered: Gathered) -> Found:
+def find_series(
+    gathered: Gathered,
+    *,
+    begin: Begin = unseen,
+    on_damage: Callable[[DicomObject, CTEdgeError], object] | None = None,
+) -> Found:
     """Read the headers of all objects, and sort them by series.
+
+    Args:
+        gathered: the objects.
+        begin: told how many there are; what it returns is called once for each.
+        on_damage: told of a damaged file, which is then passed over; None raises.
 
     Raises:
         ScanNotFound: not one DICOM object.
@@ -106,7 +117,7 @@ def find_series(gathered: Gathered) -> Found:
         MissingExtra: pydicom is not installed.
     """
     excluded = list(gathered.excluded)
-    if not any(looks_like_dicom(item) for item in gathered.objects):
+    if not any(_may_be_dicom(item) for item in gathered.objects):
         raise ScanNotFound(
             f"{gathered.label}: no DICOM file here",
             found=f"{len(gathered.objects)} other files",
@@ -114,23 +125,22 @@ def find_series(gathered: Gathered) -> Found:
         )
     pydicom = require("pydicom", extra="dicom", purpose="reading DICOM")
     series: dict[str, list[Image]] = {}
+    advance, damages = begin(len(gathered.objects)), 0
     for item in gathered.objects:
         try:
-            header, trailing = read_header(pydicom, item, WANTED)
-            reason = reason_to_leave_out(header)
-            image = None if reason is not None else _image(header, item, trailing)
-        except pydicom.errors.InvalidDicomError:
-            excluded.append(f"{item.name}: not DICOM")
-            continue
-        except CTEdgeError:
-            raise
-        except Exception as error:  # an element of a kind that nobody expects
-            raise damaged(item.name, error) from error
-        if image is None:
-            excluded.append(f"{item.name}: {reason}")
-            continue
-        series.setdefault(image.series, []).append(image)
-    if not series:
+            found = _image_or_reason(pydicom, item)
+        except CTEdgeError as error:
+            if on_damage is None:
+                raise
+            on_damage(item, error)
+            damages += 1
+        else:
+            if isinstance(found, str):
+                excluded.append(f"{item.name}: {found}")
+            else:
+                series.setdefault(found.series, []).append(found)
+        advance()
+    if not series and not damages:
         raise IrregularSeries(
             f"{gathered.label}: no CT slice here",
             found="; ".join(excluded[:5]) + ("; ..." if len(excluded) > 5 else ""),
@@ -142,6 +152,26 @@ def find_series(gathered: Gathered) -> Found:
         series=tuple(Series(uid=uid, images=tuple(images)) for uid, images in series.items()),
         excluded=tuple(excluded),
     )
+
+
+def _may_be_dicom(item: DicomObject) -> bool:
+    try:
+        return looks_like_dicom(item)
+    except OSError:  # what cannot be read is named when its turn comes
+        return True
+
+
+def _image_or_reason(pydicom: Any, item: DicomObject) -> Image | str:
+    """A CT object, or why it is none."""
+    try:
+        header, trailing = read_header(pydicom, item, WANTED)
+        return reason_to_leave_out(header) or _image(header, item, trailing)
+    except pydicom.errors.InvalidDicomError:
+        return "not DICOM"
+    except CTEdgeError:
+        raise
+    except Exception as error:  # an element of a kind that nobody expects
+        raise damaged_header(item.name, error) from error
 
 
 def choose(found: Found, uid: str) -> Series:
@@ -198,7 +228,7 @@ def _slices_of(image: Image) -> tuple[Slice, ...]:
     except CTEdgeError:
         raise
     except Exception as error:  # an element of a kind that nobody expects
-        raise damaged(image.item.name, error) from error
+        raise damaged_header(image.item.name, error) from error
     return slices
 
 

@@ -20,6 +20,8 @@ MAX_FRAMES = 10_000
 #: A slice larger than this is none: the finest CT has 2048 x 2048 pixels.
 MAX_PIXELS = 4096 * 4096
 
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slice:
@@ -103,5 +105,5 @@ def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int
         position_mm=numbers(name, frame, "ImagePositionPatient", 3),
         syntax=syntax,
         acquisition=None if acquisition in (None, "") else whole("AcquisitionNumber"),
-        values=stored_values(name, frame),
+        values=stored_values(name, frame, big_endian=syntax == _BIG_ENDIAN),
     )

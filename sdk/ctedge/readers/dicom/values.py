@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ctedge.errors import IrregularSeries, NonFiniteVoxels
 from ctedge.readers.dicom.elements import Frame, numbers
-from ctedge.readers.dicom.opening import damaged
+from ctedge.readers.dicom.opening import damaged, damaged_header
 from ctedge.readers.rescale import to_hu
 
 #: What padding, and what lies outside the reconstructed circle, becomes: air.
@@ -55,8 +55,13 @@ class StoredValues:
     table: LookupTable | None
 
 
-def stored_values(name: str, frame: Frame) -> StoredValues:
+def stored_values(name: str, frame: Frame, *, big_endian: bool = False) -> StoredValues:
     """What a frame's header says of its stored values.
+
+    Args:
+        name: of the slice, for messages.
+        frame: its header.
+        big_endian: the order of the bytes in words that pydicom leaves as they are (VR OW).
 
     Raises:
         IrregularSeries: a layout that no CT has, or no map to HU.
@@ -90,7 +95,7 @@ def stored_values(name: str, frame: Frame) -> StoredValues:
         padding=_padding(name, frame, signed, allocated),
         slope=slope,
         intercept=intercept,
-        table=_table(name, table[0], signed) if table else None,
+        table=_table(name, table[0], signed, big_endian) if table else None,
     )
 
 
@@ -105,14 +110,18 @@ def _padding(name: str, frame: Frame, signed: bool, bits: int) -> tuple[int, int
     return (min(ends), max(ends)) if ends else None
 
 
-def _table(name: str, item: Any, signed: bool) -> LookupTable:
+def _table(name: str, item: Any, signed: bool, big_endian: bool) -> LookupTable:
     """The modality LUT: descriptor (entries, first stored value, bits an entry), then entries."""
     try:
         entries, first, bits = (int(number) for number in item.LUTDescriptor)
         data = item.LUTData
-        words = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
+        words = (
+            np.frombuffer(data, ">u2" if big_endian else "<u2")
+            if isinstance(data, bytes)
+            else np.asarray(data)
+        )
     except Exception as error:  # pydicom raises many kinds on broken tables
-        raise damaged(name, error) from error
+        raise damaged_header(name, error) from error
     entries = entries or 1 << 16
     first -= (1 << 16) if signed and first >= 1 << 15 else 0
     if words.ndim != 1 or len(words) < entries or bits not in range(8, 17):

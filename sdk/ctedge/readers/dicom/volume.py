@@ -82,6 +82,7 @@ def assemble(
     *,
     acquisition: int | None = None,
     on_gap: OnGap = "error",
+    alone: bool = False,
 ) -> Volume:
     """Order the slices of one series into a volume.
 
@@ -91,6 +92,8 @@ def assemble(
         acquisition: take only the slices with this AcquisitionNumber.
         on_gap: what to do where slices are missing or lie unevenly: "resample" fills in by linear
             interpolation along the normal.
+        alone: a single slice is a volume too; how far the next would be is not known, and 1 mm is
+            put in its place.
 
     Raises:
         IrregularSeries: a single slice, unlike slices, not axial, a tilted gantry, repeated
@@ -108,7 +111,11 @@ def assemble(
             )
     merged = _several_acquisitions(chosen)
     try:
-        ordered, planes = _ordered(label, chosen, "error" if merged else on_gap)
+        if alone and len(chosen) == 1:
+            _normal(label, chosen)
+            ordered, planes = chosen, [Plane(lower=0, upper=0)]
+        else:
+            ordered, planes = _ordered(label, chosen, "error" if merged else on_gap)
     except IrregularSeries as error:
         if not merged:
             raise
@@ -184,7 +191,7 @@ def _planes(label: str, slices: Sequence[Slice], heights: Floats, on_gap: OnGap)
             f"{label}: a single slice",
             found=slices[0].name,
             expected="at least 16",
-            fix="pass a whole series",
+            fix="pass a whole series; a model for slices judges one alone",
         )
     steps = np.diff(heights)
     step = float(np.median(steps))
@@ -248,11 +255,12 @@ def _affine(slices: Sequence[Slice], planes: int) -> Floats:
     first = slices[0]
     orientation = np.asarray(first.orientation)
     row_spacing, column_spacing = first.spacing_mm
+    normal = np.cross(orientation[:3], orientation[3:])
     travel = np.asarray(slices[-1].position_mm) - np.asarray(first.position_mm)
     affine = np.eye(4)
     affine[:3, 0] = orientation[:3] * column_spacing
     affine[:3, 1] = orientation[3:] * row_spacing
-    affine[:3, 2] = travel / (planes - 1)
+    affine[:3, 2] = travel / (planes - 1) if planes > 1 else normal
     affine[:3, 3] = first.position_mm
     affine[:2] *= -1.0  # DICOM's LPS to RAS
     return affine

@@ -1,0 +1,141 @@
+"""What engines of a bundle do on this machine's GPU: accuracy, latency, inspector; in one step.
+
+    python benchmarks/gpu_engine.py pneumonia -o benchmarks/results/gpu-engine.json
+
+FP32 and FP16 (or what --precision names) are built with the TensorRT that is here, each passes its
+gate on the GPU, and is then timed with data on the GPU, and with the copies to and from it. Without
+an NVIDIA driver it says so and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctedge import CTEdgeError
+from ctedge.bundle_files import find_bundle
+from ctedge.cuda_driver import CudaDevice, require_device
+from ctedge.engines import read_engine, read_record
+from ctedge.extras import version_of
+from ctedge.files import write_atomic
+from ctedge_export.engine.device import DeviceEngine
+from ctedge_export.engine.flavours import load_flavour
+from ctedge_export.engine.inspector import inspector_rows
+from ctedge_export.engine.make import build_engine
+
+#: As many runs as make the 95th percentile one of ten, after as many as bring the clocks up.
+RUNS, WARM_UP = 200, 50
+
+PACKAGES = ("ctedge", "numpy", "onnx", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13")
+
+
+def milliseconds(call: Callable[[], Any]) -> dict[str, float]:
+    """Median, 95th percentile and least of the wall time of a call."""
+    for _ in range(WARM_UP):
+        call()
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1e3)
+    low = statistics.quantiles(times, n=20)
+    return {"p50": round(low[9], 4), "p95": round(low[18], 4), "least": round(min(times), 4)}
+
+
+def measure(folder: Path, precision: str, runtime: str | None) -> dict[str, Any]:
+    """Build, gate and time one engine."""
+    start = time.perf_counter()
+    path = build_engine(
+        folder,
+        precision=precision,
+        runtime=runtime,  # type: ignore[arg-type]
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    built_s = time.perf_counter() - start
+    record = read_record(path)
+    opened = DeviceEngine(load_flavour(record.runtime), read_engine(path, record), record)
+    try:
+        batch = np.random.default_rng(1).random((1, *record.input_shape), np.float32)
+        opened.run(batch)
+
+        def on_the_gpu() -> None:
+            opened.enqueue()
+            opened.cuda.wait()
+
+        latency = {
+            "run_ms": milliseconds(on_the_gpu),
+            "run_with_copies_ms": milliseconds(lambda: opened.run(batch)),
+        }
+        rows = inspector_rows(opened.information())
+    finally:
+        opened.close()
+    return {
+        "engine": path.name,
+        "bytes": record.size_bytes,
+        "build_and_gate_s": round(built_s, 1),
+        "runtime": f"{record.runtime} {record.runtime_version}",
+        "latency": latency,
+        "accuracy": dict(record.device_gate.results),
+        "device_gate": record.device_gate.state,
+        "convolutions": dict(record.layers.convolutions),
+        "convolutions_by": record.layers.source,
+        "layers": [vars(row) for row in rows],
+    }
+
+
+def machine(device: CudaDevice) -> dict[str, Any]:
+    return {
+        "gpu": device.gpu,
+        "compute_capability": device.compute_capability,
+        "memory_bytes": device.memory_bytes,
+        "driver": device.driver,
+        "cuda": device.cuda,
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bundle")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--precision", action="append", help="default: fp32 and fp16")
+    parser.add_argument("--runtime", choices=("tensorrt", "tensorrt-rtx"))
+    options = parser.parse_args()
+    device = require_device("measuring engines")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = find_bundle(options.bundle)
+        copy = Path(scratch) / source.name  # the shipped ones are not written to
+        shutil.copytree(source, copy)
+        engines = {
+            precision: measure(copy, precision, options.runtime)
+            for precision in options.precision or ["fp32", "fp16"]
+        }
+    document = {
+        "schema_version": 1,
+        "bundle": options.bundle,
+        "machine": machine(device),
+        "runs": RUNS,
+        "engines": engines,
+    }
+    write_atomic(options.output, json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CTEdgeError as error:
+        sys.exit(f"error: {error}")

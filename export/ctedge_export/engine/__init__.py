@@ -1,0 +1,1 @@
+"""TensorRT engines: built from a bundle's ONNX file, identified, inspected, gated on a device."""

@@ -1,0 +1,198 @@
+"""One build path for every TensorRT: ONNX bytes in, a serialised engine out.
+
+Precision is in the ONNX file. A strongly typed builder keeps to it; a weakly typed one (8.5, 8.6)
+gets the same file and the flag that lets it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from ctedge.engine_record import Layers, Target
+from ctedge.errors import BuildFailed, InvalidBundle
+from ctedge_export.engine.flavours import Flavour
+from ctedge_export.engine.log import build_error, captured_log
+from ctedge_export.engine.progress import Unwatched, Watcher, monitor
+from ctedge_export.engine.settings import Settings
+from ctedge_export.engine.typed_network import layers_of, require_share
+
+#: Flags of weakly typed builders that let them use a precision the graph asks for.
+_PERMITS = {"fp16": ("FP16",), "int8": ("INT8", "FP16")}
+
+_WAKE_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built:
+    """A serialised engine, and what is known of it.
+
+    Attributes:
+        plan: the engine's bytes.
+        layers: in which precision they work.
+        input_name, input_shape: of the input, without the batch axis.
+        outputs: names, in order.
+        settings: what the builder was told, as JSON values.
+        timings: the timing cache afterwards; None where nothing is timed.
+    """
+
+    plan: bytes
+    layers: Layers
+    input_name: str
+    input_shape: tuple[int, ...]
+    outputs: tuple[str, ...]
+    settings: Mapping[str, Any]
+    timings: bytes | None
+
+
+def build_plan(  # noqa: PLR0913 (keyword-only options)
+    flavour: Flavour,
+    onnx_bytes: bytes,
+    *,
+    precision: str,
+    settings: Settings,
+    target: Target,
+    timings: bytes = b"",
+    watcher: Watcher | None = None,
+) -> Built:
+    """Build an engine. Ctrl-C ends it at the builder's next step.
+
+    Args:
+        flavour: the TensorRT that builds.
+        onnx_bytes: the ONNX file, whose digest and operators were checked.
+        precision: what most of its convolutions must work in.
+        settings: the builder's options.
+        target: what the engine is to run on, as `choose_target` says.
+        timings: the timing cache of earlier builds; empty starts a new one.
+        watcher: told of the progress.
+
+    Raises:
+        BuildFailed: too little memory, an operation or target that TensorRT lacks.
+        RuntimeUnavailable: the builder needs a GPU or a driver that is not there.
+        GateFailed: fewer than 95 % of the convolutions work in the precision; nothing is built.
+        KeyboardInterrupt: Ctrl-C; the builder has ended.
+    """
+    trt = flavour.trt
+    log = captured_log(trt)
+    builder = _builder(flavour, log)
+    network = builder.create_network(flavour.network_flags)
+    parser = trt.OnnxParser(network, log)  # keeps the weights: it must outlive the build
+    if not parser.parse(onnx_bytes) or not network.num_layers:
+        errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
+        raise BuildFailed(
+            "TensorRT does not take the ONNX file",
+            found="; ".join(errors)[:1000] or "no reason given",
+            fix="export the bundle again with the versions of the `export` extra",
+        )
+    layers = layers_of(network, strongly_typed=flavour.strongly_typed)
+    require_share(layers, precision)
+    config = builder.create_builder_config()
+    recorded = _configure(flavour, config, precision=precision, settings=settings, target=target)
+    name, shape = _profile(builder, network, config, settings.max_batch)
+    if not flavour.ahead_of_time:
+        config.set_timing_cache(config.create_timing_cache(timings), False)
+    plan = _run(flavour, builder, network, config, watcher or Unwatched())
+    if plan is None:
+        raise build_error(log.lines, workspace_bytes=settings.workspace_bytes)
+    return Built(
+        plan=bytes(plan),
+        layers=layers,
+        input_name=name,
+        input_shape=shape,
+        outputs=tuple(str(network.get_output(i).name) for i in range(network.num_outputs)),
+        settings=recorded,
+        timings=None if flavour.ahead_of_time else _timings(config),
+    )
+
+
+def _builder(flavour: Flavour, log: Any) -> Any:
+    trt = flavour.trt
+    try:
+        return trt.Builder(log)
+    except Exception as error:  # pybind11 raises TypeError and RuntimeError of its own
+        log.lines.append((1, str(error)))
+        raise build_error(log.lines, workspace_bytes=None) from error
+
+
+def _configure(
+    flavour: Flavour, config: Any, *, precision: str, settings: Settings, target: Target
+) -> dict[str, Any]:
+    """Set what was asked for; what was set, as JSON values."""
+    trt = flavour.trt
+    # TF32 rounds products to 10 bits; what is called fp32 must be fp32.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    permits = () if flavour.strongly_typed else _PERMITS.get(precision, ())
+    for permit in permits:
+        config.set_flag(getattr(trt.BuilderFlag, permit))
+    if settings.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_bytes)
+    if settings.optimization_level is not None:
+        config.builder_optimization_level = settings.optimization_level
+    if settings.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if settings.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if flavour.ahead_of_time and not target.or_newer:
+        config.num_compute_capabilities = len(target.compute_capabilities)
+        for index, capability in enumerate(target.compute_capabilities):
+            member = trt.ComputeCapability.__members__[f"SM{capability.replace('.', '')}"]
+            config.set_compute_capability(member, index)
+    offers_level = hasattr(config, "builder_optimization_level")
+    return {
+        "strongly_typed": flavour.strongly_typed,
+        "tf32": False,
+        "permits": list(permits),
+        "workspace_bytes": settings.workspace_bytes,
+        "optimization_level": config.builder_optimization_level if offers_level else None,
+        "version_compatible": settings.version_compatible,
+        "hardware_compatible": settings.hardware_compatible,
+    }
+
+
+def _profile(
+    builder: Any, network: Any, config: Any, max_batch: int
+) -> tuple[str, tuple[int, ...]]:
+    """Tell the builder which batches to expect; the input's name, and shape without that axis."""
+    if network.num_inputs != 1:
+        raise InvalidBundle(
+            "the ONNX file has several inputs", found=network.num_inputs, expected=1
+        )
+    tensor = network.get_input(0)
+    batch, *shape = tuple(tensor.shape)
+    if batch != -1 or min(shape) < 1:
+        raise InvalidBundle(
+            "the ONNX file's input has no dynamic batch axis, or another dynamic one",
+            found=tuple(tensor.shape),
+            expected="-1 first, and sizes after it",
+            fix="export the bundle again with `ctedge export onnx`",
+        )
+    profile = builder.create_optimization_profile()
+    profile.set_shape(tensor.name, (1, *shape), (max_batch, *shape), (max_batch, *shape))
+    config.add_optimization_profile(profile)
+    return str(tensor.name), tuple(int(size) for size in shape)
+
+
+def _run(flavour: Flavour, builder: Any, network: Any, config: Any, watcher: Watcher) -> Any:
+    """Build in a thread of its own, so that Ctrl-C reaches this one and not the native code."""
+    trt = flavour.trt
+    stop = threading.Event()
+    if hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = monitor(trt, watcher, stop)
+    with ThreadPoolExecutor(1, "build-engine") as pool:
+        future: Future[Any] = pool.submit(builder.build_serialized_network, network, config)
+        try:
+            while not future.done():  # woken now and then: any thread may get the signal
+                wait([future], timeout=_WAKE_S)
+        except KeyboardInterrupt:
+            stop.set()  # leaving the block waits for the builder's next step
+            raise
+        return future.result()
+
+
+def _timings(config: Any) -> bytes | None:
+    timings = config.get_timing_cache()
+    return None if timings is None else bytes(timings.serialize())

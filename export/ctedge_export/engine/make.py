@@ -1,0 +1,186 @@
+"""From a bundle to an engine: the ONNX file, the build, its identity, its own gate, the files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ctedge.bundle import ModelBundle
+from ctedge.engine_machine import site_here
+from ctedge.engine_record import PASSED, DeviceGate, EngineRecord, RuntimeName, Site, Target
+from ctedge.engines import ENGINE_SUFFIX, engine_name, record_path
+from ctedge.errors import OutputError
+from ctedge.files import write_atomic
+from ctedge.manifest import ENGINES_NAME
+from ctedge_export.engine.build import Built, build_plan
+from ctedge_export.engine.flavours import Flavour, load_flavour
+from ctedge_export.engine.lock import build_lock
+from ctedge_export.engine.progress import Watcher
+from ctedge_export.engine.settings import Settings, check_options, choose_target
+from ctedge_export.engine.source import OnnxSource, onnx_of
+from ctedge_export.engine.timing_cache import default_path, keep_timings, read_timings
+from ctedge_export.engine.verify import gated, require_passed
+
+Say = Callable[[str], None]
+
+
+def build_engine(  # noqa: PLR0913 (keyword-only options)
+    bundle: str | os.PathLike[str],
+    *,
+    precision: str = "fp16",
+    runtime: RuntimeName | None = None,
+    settings: Settings | None = None,
+    timing_cache: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    watcher: Watcher | None = None,
+    say: Say | None = None,
+) -> Path:
+    """Build a TensorRT engine of a bundle's model, with its identity record beside it.
+
+    Args:
+        bundle: a bundle's folder, or the name of a shipped one.
+        precision: "fp32", "fp16", "bf16" or "int8"; a member that is missing is made and gated.
+        runtime: "tensorrt" or "tensorrt-rtx"; None takes what works here.
+        settings: the builder's options.
+        timing_cache: where timings are kept; None means one for this GPU in the user's cache.
+        output: the NAME.engine to write; None means the bundle's `engines/`.
+        overwrite: replace an engine that stands there.
+        watcher: told of the builder's progress.
+        say: told of each step, one line at a time.
+
+    Returns:
+        The engine's path. Where no GPU can run it, its record says `device_gate: not run`.
+
+    Raises:
+        BundleError: the bundle is not what its manifest says, or holds no gate it passed.
+        RuntimeUnavailable: this TensorRT, GPU or target cannot be had here.
+        BuildFailed: too little memory, or an operation that TensorRT lacks.
+        GateFailed: the engine is not of that precision, or answers otherwise than its model.
+        OutputError: it exists, another build of it goes on, or it cannot be written.
+    """
+    say = say or (lambda line: None)
+    settings = settings or Settings()
+    loaded = ModelBundle.load(bundle)
+    flavour = load_flavour(runtime)
+    check_options(flavour, settings)
+    site = site_here()
+    target = choose_target(flavour, settings, site)
+    place = loaded.path / ENGINES_NAME / _file_name(flavour, precision, target, settings)
+    path = place if output is None else Path(output)
+    _check_output(path, overwrite=overwrite)
+    loaded, source = onnx_of(loaded, precision, say=say)
+    say(f"{loaded.name}: {source.member}, digests verified, gates passed")
+    timings = _timings_path(flavour, site, timing_cache)
+    with build_lock(path):
+        built = build_plan(
+            flavour,
+            source.data,
+            precision=precision,
+            settings=settings,
+            target=target,
+            timings=read_timings(timings) if timings else b"",
+            watcher=watcher,
+        )
+        record = _record(built, flavour, source, loaded, precision=precision, target=target)
+        record = replace(record, machine=site, max_batch=settings.max_batch)
+        record = gated(record, built.plan, loaded, flavour=flavour, say=say)
+        require_passed(record, path)
+        _write(path, built.plan, record)
+        if timings and built.timings and (problem := keep_timings(timings, built.timings)):
+            say(problem)
+    say(_summary(path, record, loaded))
+    return path
+
+
+def _file_name(flavour: Flavour, precision: str, target: Target, settings: Settings) -> str:
+    return engine_name(
+        precision=precision,
+        runtime=flavour.runtime,
+        version=flavour.version,
+        target=target.name,
+        max_batch=settings.max_batch,
+    )
+
+
+def _record(  # noqa: PLR0913 (the parts of one record)
+    built: Built,
+    flavour: Flavour,
+    source: OnnxSource,
+    bundle: ModelBundle,
+    *,
+    precision: str,
+    target: Target,
+) -> EngineRecord:
+    return EngineRecord(
+        sha256=hashlib.sha256(built.plan).hexdigest(),
+        size_bytes=len(built.plan),
+        runtime=flavour.runtime,
+        runtime_version=flavour.version,
+        machine=Site(),
+        target=target,
+        bundle=bundle.name,
+        onnx_member=source.member,
+        onnx_sha256=source.sha256,
+        precision=precision,
+        layers=built.layers,
+        input_name=built.input_name,
+        input_shape=built.input_shape,
+        outputs=built.outputs,
+        max_batch=1,
+        builder=built.settings,
+        gates=source.gates,
+        device_gate=DeviceGate(),
+    )
+
+
+def _timings_path(
+    flavour: Flavour, site: Site, asked: str | os.PathLike[str] | None
+) -> Path | None:
+    if flavour.ahead_of_time:
+        if asked is not None:
+            raise OutputError(
+                f"{flavour.runtime} times nothing while it builds",
+                found=f"--timing-cache {os.fspath(asked)}",
+                fix="leave --timing-cache out",
+            )
+        return None
+    return default_path(flavour, site) if asked is None else Path(asked)
+
+
+def _check_output(path: Path, *, overwrite: bool) -> None:
+    if path.suffix != ENGINE_SUFFIX:
+        raise OutputError(
+            f"{path} is no name for an engine",
+            found=path.name,
+            expected=f"NAME{ENGINE_SUFFIX}",
+            fix=f"give --output a name that ends in {ENGINE_SUFFIX}",
+        )
+    if path.is_symlink() or (path.exists() and not overwrite):
+        raise OutputError(
+            f"{path} already exists",
+            fix="name another --output, or add --overwrite to replace it and its record",
+        )
+
+
+def _write(path: Path, plan: bytes, record: EngineRecord) -> None:
+    """Both files or none: an engine without its record, or with an older one, is never run."""
+    write_atomic(path, plan)
+    try:
+        write_atomic(record_path(path), record.to_bytes())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _summary(path: Path, record: EngineRecord, bundle: ModelBundle) -> str:
+    share = record.layers.convolutions.get(record.precision, 0.0)
+    line = f"written: {path} ({record.size_bytes / 1e6:.1f} MB) for {record.target.name}"
+    line += f", {share:.0%} of the convolutions in {record.precision}"
+    line += f" by the {record.layers.source}; device_gate: {record.device_gate.state}"
+    if record.device_gate.state != PASSED:
+        line += f". Before it runs, on its machine: ctedge export verify {bundle.path}"
+    return line

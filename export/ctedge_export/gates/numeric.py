@@ -1,0 +1,116 @@
+"""The numeric gate of a precision: the same answers as FP32, within the precision's tolerances.
+
+The reference is the bundle's own FP32 file on ONNX Runtime's CPU provider, whose gate against Keras
+(1e-4) stands in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ctedge.verification import tolerances
+from ctedge_export.gates.result import Figure, GateResult, number
+from ctedge_export.gates.runners import Runner
+from ctedge_export.inputs import GateInput
+
+#: Answers by input, then by output.
+Answers = dict[str, dict[str, float]]
+
+REFERENCE = "the bundle's FP32 model on onnxruntime CPUExecutionProvider, gated against Keras"
+
+#: How many inputs run together, to see that the batch axis is one.
+_BATCH = 2
+
+
+def answers_of(runner: Runner, inputs: Sequence[GateInput]) -> Answers:
+    """Run inputs one by one."""
+    return {
+        shown.name: {key: value.item() for key, value in runner.run(shown.batch).items()}
+        for shown in inputs
+    }
+
+
+def check(
+    reference: Mapping[str, Mapping[str, float]],
+    runner: Runner,
+    inputs: Sequence[GateInput],
+    *,
+    precision: str,
+) -> GateResult:
+    """Run inputs, alone and the last two in a batch, and hold the answers against FP32's.
+
+    Args:
+        reference: FP32's answers, of these inputs at least.
+        runner: the file in its runtime.
+        inputs: what to run.
+        precision: gives the tolerances.
+    """
+    found = answers_of(runner, inputs)
+    together = runner.run(np.concatenate([shown.batch for shown in inputs[-_BATCH:]]))
+    figures = []
+    for output, limit in tolerances(precision).items():
+        if output in next(iter(found.values())):
+            alone = [
+                abs(found[shown.name][output] - reference[shown.name][output]) for shown in inputs
+            ]
+            batch = [
+                abs(float(answer) - reference[shown.name][output])
+                for shown, answer in zip(inputs[-_BATCH:], together[output].ravel(), strict=True)
+            ]
+            figures.append(Figure(name=f"max |d{output}|", value=_largest(alone), limit=limit))
+            figures.append(
+                Figure(name=f"max |d{output}| in a batch", value=_largest(batch), limit=limit)
+            )
+    infinite = [
+        name for name, answer in found.items() if not np.isfinite(list(answer.values())).all()
+    ]
+    return GateResult(
+        gate="numeric",
+        figures=tuple(figures),
+        broken=tuple(f"no number for {name!r}" for name in infinite[:1]),
+        details={
+            "reference": REFERENCE,
+            "inputs": [
+                {
+                    "name": name,
+                    **{
+                        output: {"fp32": number(reference[name][output]), "found": number(value)}
+                        for output, value in answer.items()
+                    },
+                }
+                for name, answer in found.items()
+            ],
+        },
+    )
+
+
+def worst_inputs(
+    reference: Mapping[str, Mapping[str, float]],
+    result: GateResult,
+    inputs: Sequence[GateInput],
+    *,
+    precision: str,
+    count: int,
+) -> tuple[GateInput, ...]:
+    """The inputs whose answers are farthest from FP32's, the farthest first."""
+    limits = tolerances(precision)
+    far = {}
+    for record in result.details["inputs"]:
+        parts = [record[output]["found"] for output in record if output != "name"]
+        far[record["name"]] = (
+            np.inf
+            if None in parts
+            else max(
+                abs(record[output]["found"] - reference[record["name"]][output])
+                for output in limits
+                if output in record
+            )
+        )
+    return tuple(sorted(inputs, key=lambda shown: -far[shown.name])[:count])
+
+
+def _largest(differences: Sequence[float]) -> float:
+    """The largest; infinite when one is no number."""
+    return float(np.nan_to_num(np.asarray(differences), nan=np.inf).max())

@@ -1,0 +1,219 @@
+"""From a bundle to the same bundle with its network in further precisions, each gated.
+
+The reference is the bundle's own FP32 file, whose gate against Keras stands in the manifest:
+neither Keras nor the trained network is needed. All precisions asked for pass, or nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ctedge.bundle import ModelBundle
+from ctedge.errors import GateFailed, InvalidBundle, OutputError, WrongTask
+from ctedge.extras import require
+from ctedge.manifest import ENGINES_NAME
+from ctedge.variants import PRECISIONS
+from ctedge_export.gates import structural
+from ctedge_export.gates.cases import (
+    CALIBRATION_COUNT,
+    calibration_phantoms,
+    gate_phantoms,
+    read_cases,
+    read_scans,
+)
+from ctedge_export.gates.numeric import answers_of
+from ctedge_export.gates.result import GateResult
+from ctedge_export.gates.runners import onnx_runner
+from ctedge_export.inputs import gate_inputs
+from ctedge_export.kept import keep
+from ctedge_export.precision.variant import Bench, Variant, make_variant
+from ctedge_export.writer import check_target, write_bundle
+
+Say = Callable[[str], None]
+_Path = str | os.PathLike[str]
+
+_TASKS = ("classifier", "severity", "slices")
+
+#: Of the scans given for the task gate, this many join the numeric gate.
+_REAL_INPUTS = 16
+
+
+def export_precision(  # noqa: PLR0913 (keyword-only options)
+    bundle: _Path,
+    to: Sequence[str],
+    *,
+    output: _Path | None = None,
+    data: _Path | None = None,
+    calibration: _Path | None = None,
+    overwrite: bool = False,
+    keep_failed: bool = False,
+    say: Say | None = None,
+) -> ModelBundle:
+    """Add precisions to a bundle.
+
+    Args:
+        bundle: a bundle's folder, or, with `output`, the name of a shipped one.
+        to: precisions, of "fp16", "bf16" and "int8".
+        output: the folder `NAME.ctedge` to write; None changes the bundle where it stands.
+        data: labelled scans for the gates (see `gates.cases`); None means phantoms.
+        calibration: scans for the ranges of INT8; None means phantoms that no gate sees.
+        overwrite: replace an output that stands there, and variants that the bundle has.
+        keep_failed: when a gate fails, keep model and figures in `NAME.failed/`.
+        say: told of each step, one line at a time.
+
+    Raises:
+        GateFailed: a precision does not answer as FP32 does; nothing is written.
+        BundleError: no bundle, damaged, without the FP32 gate's result, or not of our making.
+        DatasetError: scans that cannot be used.
+        OutputError: it cannot be written; the bundle is as it was.
+        MissingExtra: onnx or ONNX Runtime is not installed.
+    """
+    say = say or (lambda line: None)
+    require("onnx", extra="export", purpose="writing another precision")
+    require("onnxruntime", extra="cpu", purpose="the gates of an export")
+    source = ModelBundle.load(bundle)
+    target = _target(source, bundle, output, to, overwrite=overwrite)
+    check_reference(source)
+    say(f"{source.name}: manifest {source.digest[:12]}, FP32 gate passed against Keras")
+    bench = make_bench(source, data=data, calibration=calibration)
+    say(f"FP32 answered {len(bench.inputs)} inputs and {bench.source}")
+    variants = []
+    for precision in dict.fromkeys(to):
+        made = make_variant(bench, precision, say)
+        if made.failed is not None:
+            error = _failure(made, made.failed)
+            if keep_failed:
+                say(keep(target, made.record["member"], made.onnx_bytes, made.record, error))
+            raise error
+        variants.append(made)
+    written = _write(source, target, variants)
+    say(f"written: {target}, manifest {written.digest[:12]}")
+    return written
+
+
+def check_reference(source: ModelBundle) -> None:
+    """Refuse a bundle whose FP32 file is no reference: not gated, or not as we write it.
+
+    Raises:
+        WrongTask: there are no gates for its task.
+        InvalidBundle: its manifest has no gate result against Keras, or the FP32 file does not
+            pass the structural gate (NaN weights, another tool's graph).
+    """
+    if source.task not in _TASKS:
+        raise WrongTask(
+            f"{source.name}: no other precision is made for this task",
+            found=source.task,
+            expected=" or ".join(_TASKS),
+            fix="use it as it is, in FP32",
+        )
+    gate = source.gates.get("onnx")
+    if not isinstance(gate, dict) or gate.get("passed") is not True:
+        raise InvalidBundle(
+            f"{source.name} has no gate result of its FP32 model against Keras",
+            found="a manifest without gates.onnx.passed",
+            expected="a bundle that `ctedge export onnx` wrote",
+            fix="export it again with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
+        )
+    result = structural.check(source.model, task=source.task)
+    if not result.passed:
+        raise InvalidBundle(
+            f"the FP32 model of {source.name} is not as `ctedge export onnx` writes it",
+            found=result,
+            expected="an ONNX file of its own, with finite weights",
+            fix="export it again with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
+        )
+
+
+def make_bench(
+    source: ModelBundle, *, data: _Path | None = None, calibration: _Path | None = None
+) -> Bench:
+    """What the variants of a bundle are held against: FP32's answers to inputs and cases.
+
+    Args:
+        source: a bundle that `check_reference` took.
+        data, calibration: as `export_precision` takes them.
+    """
+    import onnx
+
+    spec, inputs = source.spec, gate_inputs(source.spec)
+    if data is None:
+        cases = gate_phantoms(spec)
+    else:
+        cases = read_cases(data, spec, task=source.task, labels=source.labels)
+        inputs = (*(case.shown for case in cases[:_REAL_INPUTS]), *inputs)
+    scans = None if calibration is None else read_scans(calibration, spec)
+    shown = {one.name: one for one in (*inputs, *(case.shown for case in cases))}
+    return Bench(
+        onnx_bytes=source.model,
+        model=onnx.load_from_string(source.model),
+        task=source.task,
+        threshold=None if source.task == "severity" else source.threshold,
+        inputs=inputs,
+        cases=cases,
+        source=f"{len(cases)} {'phantoms' if data is None else 'scans that were given'}",
+        answers=answers_of(onnx_runner(source.model), tuple(shown.values())),
+        scans=lambda: scans or tuple(case.shown for case in calibration_phantoms(spec)),
+        calibrated_on=f"{CALIBRATION_COUNT} phantoms"
+        if scans is None
+        else f"{len(scans)} scans that were given",
+    )
+
+
+def _target(
+    source: ModelBundle, bundle: _Path, output: _Path | None, to: Sequence[str], *, overwrite: bool
+) -> Path:
+    unknown = [precision for precision in to if precision not in PRECISIONS]
+    if unknown or not to:
+        raise OutputError(
+            "no such precision",
+            found=", ".join(unknown) or "none",
+            expected=" or ".join(PRECISIONS),
+            fix="name one with --to",
+        )
+    there = [precision for precision in to if precision in source.variants]
+    if there and not overwrite:
+        raise OutputError(
+            f"{source.name} has its network in {', '.join(there)} already",
+            fix="add --overwrite to make it again",
+        )
+    if output is not None:
+        check_target(Path(output), overwrite=overwrite)
+        return Path(output)
+    if not Path(bundle).is_dir():
+        raise OutputError(
+            f"{source.name} is a shipped bundle, which is not changed where it stands",
+            fix=f"name an output: -o {source.name}.ctedge",
+        )
+    check_target(Path(bundle), overwrite=True)
+    return Path(bundle)
+
+
+def _write(source: ModelBundle, target: Path, variants: Sequence[Variant]) -> ModelBundle:
+    described = source.manifest
+    members = {name: source.member(name) for name in source.member_names}
+    records = described.setdefault("variants", {})
+    for made in variants:
+        records[made.precision] = made.record
+        members[made.record["member"]] = made.onnx_bytes
+    result = structural.check(source.model, task=source.task)
+    described["gates"] = {**described["gates"], "structural": result.to_json()}
+    return write_bundle(
+        target,
+        description=described,
+        members=members,
+        overwrite=target.exists(),
+        name=source.name if target == source.path else None,
+        engines=source.path / ENGINES_NAME,
+    )
+
+
+def _failure(made: Variant, failed: GateResult) -> GateFailed:
+    return GateFailed(
+        f"{made.precision} does not answer as FP32 does; first layer that departs: {made.departs}",
+        found=f"{failed.gate} gate: {failed}",
+        expected="within the limits, with at most half of the convolutions kept in float",
+        fix="take another precision; --keep-failed keeps the file to study",
+    )

@@ -1,0 +1,238 @@
+"""One precision of a network: built, gated, and where a layer breaks the gate, built again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctedge.variants import member_name
+from ctedge_export.gates import layerwise, numeric, structural, task
+from ctedge_export.gates.cases import Case
+from ctedge_export.gates.numeric import Answers
+from ctedge_export.gates.result import GateResult
+from ctedge_export.gates.runners import HALF_PRECISIONS, Runner, onnx_runner, runners
+from ctedge_export.inputs import GateInput
+from ctedge_export.precision import bisect, calibration, half, int8
+from ctedge_export.precision.bias_correction import corrected_biases
+from ctedge_export.precision.trunk import convolutions
+
+if TYPE_CHECKING:
+    import onnx
+
+Say = Callable[[str], None]
+_Build = Callable[[frozenset[str]], bytes]
+
+#: With more of its convolutions in float than this share, a variant is none.
+_MOST_KEPT = 0.5
+
+#: The means of the channels are measured on this many calibration scans.
+_CORRECTED_ON = 4
+
+#: A bisection looks at this many inputs, those that are answered worst.
+_TELLING = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """What a variant is made of and held against.
+
+    Attributes:
+        onnx_bytes: the FP32 file; `model` is the same, parsed.
+        task, threshold: of the bundle.
+        inputs: of the numeric gate.
+        cases: of the task gate; `source` says where they come from.
+        answers: FP32's, of inputs and cases.
+        scans: for calibration; `calibrated_on` says where they come from.
+    """
+
+    onnx_bytes: bytes
+    model: onnx.ModelProto
+    task: str
+    threshold: float | None
+    inputs: tuple[GateInput, ...]
+    cases: tuple[Case, ...]
+    source: str
+    answers: Answers
+    scans: Callable[[], tuple[GateInput, ...]]
+    calibrated_on: str
+
+    def numeric(self, runner: Runner, precision: str) -> GateResult:
+        """The numeric gate on all inputs."""
+        return numeric.check(self.answers, runner, self.inputs, precision=precision)
+
+    def task_gate(self, runner: Runner, precision: str) -> GateResult:
+        """The task gate on all cases."""
+        return task.check(
+            self.answers,
+            numeric.answers_of(runner, [case.shown for case in self.cases]),
+            self.cases,
+            precision=precision,
+            threshold=self.threshold,
+            source=self.source,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Variant:
+    """A variant with its verdict.
+
+    Attributes:
+        precision: "fp16", "bf16" or "int8".
+        onnx_bytes: the file.
+        record: what the manifest says of it.
+        failed: the gate that it does not pass, or None.
+        departs: the first layer that departs from FP32's, where a gate failed.
+    """
+
+    precision: str
+    onnx_bytes: bytes
+    record: dict[str, Any]
+    failed: GateResult | None
+    departs: str
+
+
+def make_variant(bench: Bench, precision: str, say: Say) -> Variant:
+    """Build a precision and gate it; layers that break a gate are found and kept in float.
+
+    Args:
+        bench: what to make it of.
+        precision: "fp16", "bf16" or "int8".
+        say: told of each step.
+    """
+    facts: dict[str, Any] = {"weights": {}, "calibration": None}
+    if precision in HALF_PRECISIONS:
+        weights = half.look_at_weights(bench.model, precision)
+        facts["weights"], kept = weights.to_json(), frozenset(weights.overflowing)
+        say(
+            f"{precision}: {weights.overflow} weights overflow, {weights.subnormal} of"
+            f" {weights.total} are subnormal, {weights.to_zero} become 0"
+        )
+        build: _Build = lambda kept: half.halve(bench.model, precision, keep=kept)  # noqa: E731
+    else:
+        ranges, facts["calibration"] = _calibrate(bench, precision, say)
+        biases = corrected_biases(bench.model, ranges, bench.scans()[:_CORRECTED_ON])
+        kept = frozenset()
+        build = lambda kept: int8.quantise(bench.model, ranges, keep=kept, biases=biases)  # noqa: E731
+    layers = convolutions(bench.model)
+    while True:
+        onnx_bytes = build(kept)
+        results = _gate(bench, onnx_bytes, precision)
+        failed = next((result for result in results if not result.passed), None)
+        room = len(kept) < int(_MOST_KEPT * len(layers))
+        if failed is None or failed.gate == "structural" or not room:
+            break
+        passes = _quick_gate(bench, build, kept, failed, precision)
+        found = bisect.culprit([name for name in layers if name not in kept], passes)
+        say(f"{precision}: {failed.gate} gate: {failed}; {found} breaks it and stays in float")
+        kept |= {found}
+    record: dict[str, Any] = {
+        "member": member_name(precision),
+        "opset": structural.OPSETS[precision],
+        "kept_float": [node.name for node in bench.model.graph.node if node.name in kept],
+        **facts,
+        "gates": {"structural": results[0].to_json(), "runtimes": {}},
+    }
+    departs = ""
+    if failed is None:
+        record["gates"]["runtimes"] = _on_every_runtime(bench, onnx_bytes, precision, results, say)
+    else:
+        departs, record["layers"] = _departure(bench, onnx_bytes, results, precision)
+        record["failed"] = {"gate": failed.gate, **failed.to_json()}
+    return Variant(
+        precision=precision, onnx_bytes=onnx_bytes, record=record, failed=failed, departs=departs
+    )
+
+
+def _gate(bench: Bench, onnx_bytes: bytes, precision: str) -> list[GateResult]:
+    """The gates in order, up to the first that fails, on the runtime that decides."""
+    results = [structural.check(onnx_bytes, task=bench.task, precision=precision)]
+    if results[0].passed:
+        runner = onnx_runner(onnx_bytes, precision)
+        results.append(bench.numeric(runner, precision))
+        if results[1].passed:
+            results.append(bench.task_gate(runner, precision))
+    return results
+
+
+def _quick_gate(
+    bench: Bench, build: _Build, kept: frozenset[str], failed: GateResult, precision: str
+) -> Callable[[frozenset[str]], bool]:
+    """The gate that failed, for a bisection: numeric on the worst inputs alone."""
+    worst = (
+        numeric.worst_inputs(
+            bench.answers, failed, bench.inputs, precision=precision, count=_TELLING
+        )
+        if failed.gate == "numeric"
+        else ()
+    )
+
+    def passes(further: frozenset[str]) -> bool:
+        runner = onnx_runner(build(kept | further), precision)
+        if failed.gate == "task":
+            return bench.task_gate(runner, precision).passed
+        return numeric.check(bench.answers, runner, worst, precision=precision).passed
+
+    return passes
+
+
+def _calibrate(bench: Bench, precision: str, say: Say) -> tuple[dict[str, float], dict[str, Any]]:
+    """The ranges of the method whose answers are closest to FP32's, and how all methods did."""
+    tensors = int8.quantised_inputs(bench.model)
+    histograms = calibration.collect(bench.onnx_bytes, tensors, bench.scans())
+    ranges = {
+        method: {name: find(histogram) for name, histogram in histograms.items()}
+        for method, find in calibration.METHODS.items()
+    }
+    results = {
+        method: bench.numeric(onnx_runner(int8.quantise(bench.model, found), precision), precision)
+        for method, found in ranges.items()
+    }
+    for method, result in results.items():
+        say(f"{precision}, {method} calibration: {result}")
+    chosen = min(results, key=lambda method: results[method].worst)
+    record = {
+        "scans": bench.calibrated_on,
+        "chosen": chosen,
+        "ranges": ranges[chosen],
+        "methods": {
+            method: {"passed": result.passed, **result.to_json()["figures"]}
+            for method, result in results.items()
+        },
+    }
+    return ranges[chosen], record
+
+
+def _on_every_runtime(
+    bench: Bench, onnx_bytes: bytes, precision: str, results: list[GateResult], say: Say
+) -> dict[str, Any]:
+    """The verdict of the runtime that decides, and of the others here, each under its name."""
+    record: dict[str, Any] = {}
+    for runner in runners(onnx_bytes, precision):
+        ran = results[1:] if not record else None
+        by_numbers, by_task = ran or (
+            bench.numeric(runner, precision),
+            bench.task_gate(runner, precision),
+        )
+        record[runner.name] = {
+            "version": runner.version,
+            "numeric": by_numbers.to_json(),
+            "task": by_task.to_json(),
+        }
+        held = "passed" if by_numbers.passed and by_task.passed else "NOT passed, not to be used"
+        say(f"{runner.name}: {held}: {by_numbers}; {by_task}")
+    return record
+
+
+def _departure(
+    bench: Bench, onnx_bytes: bytes, results: list[GateResult], precision: str
+) -> tuple[str, list[dict[str, Any]]]:
+    """The first layer that departs on the worst input, in words, and every layer's figures."""
+    if len(results) < 2:
+        return "unknown: the structure is not as it should be", []
+    (worst,) = numeric.worst_inputs(
+        bench.answers, results[1], bench.inputs, precision=precision, count=1
+    )
+    layers = layerwise.agreements(bench.onnx_bytes, onnx_bytes, worst, precision=precision)
+    first = layerwise.first_bad(layers, precision=precision)
+    return f"{first} on {worst.name!r}", [one.to_json() for one in layers]

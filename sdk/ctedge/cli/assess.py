@@ -1,0 +1,60 @@
+"""`ctedge assess`: is this scan fit to be judged? No model runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def assess(
+    scans: Annotated[
+        list[str], typer.Argument(metavar="SCAN...", help="NIfTI files or DICOM folders.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="BUNDLE",
+            help="The model whose training the geometry is held against.  [default: usual CT]",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Red flags are an error: exit code 1.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per scan, a line each.")
+    ] = False,
+) -> None:
+    """Look at whole scans: lungs, air and tissue, field, noise, kernel, metal, contrast medium."""
+    from dataclasses import asdict
+
+    from ctedge import quality
+    from ctedge.bundle import ModelBundle
+    from ctedge.cli.output import print_error, print_quality
+    from ctedge.errors import CTEdgeError
+    from ctedge.readers import read_scan
+
+    bundle = None if model is None else ModelBundle.load(model)
+    failed = False
+    for path in scans:
+        try:
+            seen = quality.assess(read_scan(Path(path)), bundle=bundle)
+            document = {"source": path, "quality": asdict(seen)}
+            if not as_json:
+                print_quality(document)
+            if strict:
+                quality.insist(seen, path)
+            if as_json:
+                typer.echo(json.dumps(document))
+        except CTEdgeError as error:
+            failed = True
+            if as_json:
+                typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
+            else:
+                print_error(error)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,168 @@
+"""Finding the lungs with a network: the U-Net R231 of Hofmanninger et al., from its bundle.
+
+`ctedge export lungmask` makes the bundle of the published weights. Prediction needs scipy, from the
+extra `lungs`, and a runtime; it needs no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.bundle import ModelBundle
+from ctedge.errors import InferenceFailed, NoLungs
+from ctedge.extras import require
+from ctedge.lungs import grid
+from ctedge.lungs.grid import Labels
+from ctedge.lungs.mask import LEFT, RIGHT, LungMask
+from ctedge.lungs.patches import two_lungs
+from ctedge.lungs.slices import Box, network_slice, oriented, scan_labels
+from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
+from ctedge.scan import CTScan
+
+#: Slices that run together: each takes 0.2 GB, and a CPU is no faster with more.
+SLICES_A_RUN = 1
+
+_PURPOSE = "finding the lungs"
+
+
+class LungSegmenter:
+    """Finds both lungs of a chest CT with a network. Threads may share it.
+
+    >>> with LungSegmenter.load("lungs-r231.ctedge") as segmenter:
+    ...     lungs = segmenter.segment(read_scan("scan.nii.gz"))
+    >>> lungs.volume_ml, affected_share(scan, lungs)
+    """
+
+    #: The task a bundle must have to be opened.
+    task = "lungs"
+
+    def __init__(self, bundle: ModelBundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        self._runtime = runtime
+        self._spec = bundle.lung_spec
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str],
+        *,
+        device: Device | None = None,
+        runtime: RuntimeName | None = None,
+    ) -> LungSegmenter:
+        """Verify a bundle and load its network.
+
+        Args:
+            bundle: a folder NAME.ctedge, as `ctedge export lungmask` writes it.
+            device, runtime: as of `Classifier.load`.
+
+        Raises:
+            BundleError: not there, damaged, tampered with, unsafe, or made for another task.
+            RuntimeUnavailable: the device or runtime cannot be had on this machine.
+            MissingExtra: scipy is not installed.
+        """
+        require("scipy.ndimage", extra="lungs", purpose=_PURPOSE)
+        verified = ModelBundle.load(bundle, task=cls.task)
+        return cls(verified, open_runtime(verified, device=device, runtime=runtime))
+
+    @property
+    def runtime(self) -> str:
+        """Runtime, device and precision, for instance "onnxruntime-cpu-fp32"."""
+        return self._runtime.name
+
+    def segment(self, scan: CTScan) -> LungMask:
+        """Find both lungs, in every slice of a scan.
+
+        Args:
+            scan: HU in LAS order, of any number of slices.
+
+        Returns:
+            The lungs in the scan's own voxels: what the package `lungmask` answers for the same
+            weights. Nothing is known of the windpipe's borders or of a lung's missing parts.
+
+        Raises:
+            NoLungs: the network finds no lung in the scan.
+            UnreadableScan, CodecUnavailable: a slice cannot be read or decoded.
+            InferenceFailed: the network's answer is none.
+        """
+        ndimage = require("scipy.ndimage", extra="lungs", purpose=_PURPOSE)
+        count = scan.shape[2]
+        found = np.empty((count, *self._spec.shape), dtype=np.uint8)
+        boxes: list[Box] = []
+        for start in range(0, count, SLICES_A_RUN):
+            indices = range(start, min(start + SLICES_A_RUN, count))
+            shown = [
+                network_slice(oriented(plane), self._spec, ndimage)
+                for plane in scan.planes.each(indices)
+            ]
+            found[indices.start : indices.stop] = self._label(np.stack([one for one, _ in shown]))
+            boxes += [box for _, box in shown]
+        labels = np.empty(scan.shape, dtype=np.uint8)
+        shape = (scan.shape[1], scan.shape[0])
+        for index, (one, box) in enumerate(zip(two_lungs(found, ndimage), boxes, strict=True)):
+            labels[:, :, index] = scan_labels(one, box, shape, ndimage).T[:, ::-1]
+        return mask_of(scan, labels)
+
+    def _label(self, shown: npt.NDArray[np.float32]) -> Labels:
+        """The class of every pixel of (N, *spec.shape) slices."""
+        logits = self._runtime.run(shown[:, np.newaxis])["logits"]
+        expected = (len(shown), len(self.bundle.labels), *self._spec.shape)
+        if logits.shape != expected or not np.isfinite(logits).all():
+            raise InferenceFailed(
+                f"the answer of {self.bundle.name} is none",
+                found=f"shape {logits.shape}, lowest {logits.min()}, highest {logits.max()}",
+                expected=f"finite numbers of shape {expected}",
+                fix="run `ctedge export verify` on the bundle, and report the scan",
+            )
+        return np.asarray(logits.argmax(axis=1), dtype=np.uint8)
+
+    def close(self) -> None:
+        """Free the runtime; the object cannot segment afterwards."""
+        self._runtime.close()
+
+    def __enter__(self) -> LungSegmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def mask_of(scan: CTScan, labels: Labels) -> LungMask:
+    """What a network labelled, in the scan's voxels (X, Y, Z), as a lung mask.
+
+    Raises:
+        NoLungs: no voxel is lung.
+    """
+    present = [bool((labels == side).any()) for side in (RIGHT, LEFT)]
+    if not any(present):
+        raise NoLungs(
+            f"{scan.source}: the network finds no lungs",
+            expected="CT of the chest in HU, with tissue around the lungs",
+            fix="check the scan, or try segment_lungs(scan), which says what it found",
+        )
+    return LungMask(
+        labels=labels,
+        affine=scan.affine.copy(),
+        spacing_stated=grid.states_spacing(scan),
+        complete=all(present),
+        cut_at_top=bool(labels[:, :, -1].any()),
+        cut_at_bottom=bool(labels[:, :, 0].any()),
+        source=scan.source,
+    )
+
+
+def shares(logits: npt.NDArray[np.floating]) -> dict[str, float]:
+    """Each lung's share of the pixels, of (1, classes, rows, columns): a golden case records it."""
+    labels = logits.argmax(axis=1)
+    return {
+        name: float(np.count_nonzero(labels == side) / labels.size)
+        for name, side in (("right", RIGHT), ("left", LEFT))
+    }

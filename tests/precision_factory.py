@@ -1,0 +1,139 @@
+"""Bundles to make other precisions of: the published shape of network with few channels.
+
+Weights are drawn as He initialisation draws them; nothing is trained and Keras is not needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from ctedge.bundle import ModelBundle
+from ctedge.golden import pack_levels
+from ctedge.manifest import TASK_OUTPUTS
+from ctedge.spec import PreprocessSpec
+from ctedge_export.gates.runners import onnx_runner
+from ctedge_export.inputs import gate_inputs
+from ctedge_export.onnx_model import finished_model
+from ctedge_export.writer import write_bundle
+
+#: The smallest grid that four convolutions and poolings leave something of.
+SPEC = PreprocessSpec(name="smallest", shape=(46, 46, 46), axes="PLS")
+
+CHANNELS = (1, 4, 4, 8, 8)
+DENSE = 16
+
+Weights = dict[str, np.ndarray]
+
+
+def weights(seed: int = 5) -> Weights:
+    """Of all layers; the head is scaled so that answers spread over a few units."""
+    rng = np.random.default_rng(seed)
+    drawn: Weights = {}
+    for number, (into, out) in enumerate(itertools.pairwise(CHANNELS), start=1):
+        drawn[f"conv{number}.weight"] = rng.normal(
+            0, (2 / (27 * into)) ** 0.5, (out, into, 3, 3, 3)
+        )
+        drawn[f"conv{number}.bias"] = rng.normal(0, 0.05, out)
+    drawn["dense1.weight"] = rng.normal(0, (2 / CHANNELS[-1]) ** 0.5, (CHANNELS[-1], DENSE))
+    drawn["dense1.bias"] = rng.normal(0, 0.1, DENSE)
+    drawn["dense2.weight"] = rng.normal(0, (2 / DENSE) ** 0.5, (DENSE, 1))
+    drawn["dense2.bias"] = np.zeros(1)
+    return {name: values.astype(np.float32) for name, values in drawn.items()}
+
+
+def network(values: Mapping[str, np.ndarray], task: str = "classifier") -> onnx.ModelProto:
+    """The network as `ctedge export onnx` writes it."""
+    make = onnx.helper.make_node
+    nodes, tensor = [], "volume"
+    for n in range(1, len(CHANNELS)):
+        nodes += [
+            make("Conv", [tensor, f"conv{n}.weight", f"conv{n}.bias"], [f"conv{n}"], f"conv{n}"),
+            make("Relu", [f"conv{n}"], [f"relu{n}"], f"relu{n}"),
+            make(
+                "MaxPool",
+                [f"relu{n}"],
+                [f"pool{n}"],
+                f"pool{n}",
+                kernel_shape=[2, 2, 2],
+                strides=[2, 2, 2],
+            ),
+        ]
+        tensor = f"pool{n}"
+    answer = TASK_OUTPUTS[task][0]
+    nodes += [
+        make("GlobalAveragePool", [tensor], ["average"], "average"),
+        make("Flatten", ["average"], ["flatten"], "flatten", axis=1),
+        make("Gemm", ["flatten", "dense1.weight", "dense1.bias"], ["dense1"], "dense1"),
+        make("Relu", ["dense1"], ["relu5"], "relu5"),
+        make("Gemm", ["relu5", "dense2.weight", "dense2.bias"], [answer], "dense2"),
+    ]
+    if task == "classifier":
+        nodes.append(make("Sigmoid", [answer], ["probability"], "sigmoid"))
+    tensors = [numpy_helper.from_array(array, name) for name, array in values.items()]
+    return finished_model(nodes, tensors, task=task, spec=SPEC, properties={})
+
+
+def write(
+    path: Path,
+    *,
+    task: str = "classifier",
+    change: Callable[[Weights], None] = lambda drawn: None,
+    gates: Mapping[str, Any] | None = None,
+) -> ModelBundle:
+    """Write a bundle; `change` spoils the weights, `gates` replaces the gate results."""
+    drawn = weights()
+    change(drawn)
+    data = network(drawn, task).SerializeToString(deterministic=True)
+    golden = gate_inputs(SPEC)[-1]
+    answers = onnx_runner(data).run(golden.batch)
+    passed = {"onnx": {"passed": True}}
+    return write_bundle(
+        path,
+        description={
+            "task": task,
+            "labels": ["normal", "abnormal"],
+            "threshold": None if task == "severity" else 0.5,
+            "spec": SPEC.to_json(),
+            "model": {
+                "member": "model.onnx",
+                "opset": 17,
+                "input": {"name": "volume", "shape": [1, *SPEC.shape]},
+                "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[task]],
+            },
+            "golden": [
+                {
+                    "name": golden.name,
+                    "input": "golden/chest.npy.gz",
+                    "outputs": {
+                        name: float(np.nan_to_num(value.item())) for name, value in answers.items()
+                    },
+                }
+            ],
+            "metrics": {},
+            "provenance": {},
+            "gates": passed if gates is None else gates,
+        },
+        members={"model.onnx": data, "golden/chest.npy.gz": pack_levels(golden.levels)},
+    )
+
+
+@functools.cache
+def plain(base: Path) -> ModelBundle:
+    """An unspoilt severity network, written once in a session.
+
+    Its scores spread over a dozen points. (The order of an untrained classifier's answers means
+    nothing.)
+    """
+
+    def spread(drawn: Weights) -> None:
+        drawn["dense2.weight"] *= 25
+
+    return write(base / "plain.ctedge", task="severity", change=spread)

@@ -1,0 +1,255 @@
+"""Engines built for real: TensorRT-RTX compiles them on any machine, with no GPU."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnx", exc_type=ImportError)
+pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+
+from ctedge.cuda_driver import find_device
+from ctedge.engine_record import Site, Target
+from ctedge.engines import read_engine, read_record
+from ctedge.errors import BuildFailed, GateFailed, InvalidBundle, RuntimeUnavailable
+from ctedge_export.engine.build import Built, build_plan
+from ctedge_export.engine.flavours import Flavour, load_flavour
+from ctedge_export.engine.make import build_engine
+from ctedge_export.engine.settings import PORTABLE, Settings, check_options, choose_target
+from ctedge_export.engine.typed_network import LEAST_SHARE
+from engine_factory import SIZE, chain, densenet, densenet121, write_engine_bundle
+
+without_gpu = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")
+
+
+@pytest.fixture(scope="module")
+def flavour() -> Flavour:
+    return load_flavour("tensorrt-rtx")
+
+
+def build(flavour: Flavour, data: bytes, precision: str, **changes: Any) -> Built:
+    settings = Settings(**changes.pop("settings", {}))
+    target = changes.pop("target", PORTABLE)
+    return build_plan(
+        flavour, data, precision=precision, settings=settings, target=target, **changes
+    )
+
+
+def kinds(built: Built, kind: str) -> Counter[str]:
+    return Counter(precision for _, type_, precision in built.layers.listed if type_ == kind)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize(
+    ("network", "convolutions"), [(chain, 4), (densenet, 8)], ids=["3d", "densenet"]
+)
+def test_every_convolution_works_in_the_precision_of_the_file(
+    flavour: Flavour, network: Any, convolutions: int, precision: str
+) -> None:
+    built = build(flavour, network(precision), precision)
+    assert len(built.plan) > 10_000
+    assert built.layers.source == "typed network"
+    assert kinds(built, "CONVOLUTION") == {precision: convolutions}
+    assert kinds(built, "MATRIX_MULTIPLY") == {"fp32": 1}  # the head stays in float
+    assert built.layers.convolutions == {precision: 1.0}
+    assert built.outputs == ("logit", "probability")
+    assert not built.settings["tf32"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_densenet121_is_built_as_it_is(flavour: Flavour, precision: str) -> None:
+    built = build(flavour, densenet121(precision), precision)
+    assert kinds(built, "CONVOLUTION") == {precision: 120}
+    assert built.input_shape == (3, 224, 224)
+
+
+def test_what_one_kernel_calculates_is_the_same_on_every_build(flavour: Flavour) -> None:
+    severity = chain("fp16", task="severity")
+    plans = {build(flavour, severity, "fp16").plan for _ in range(3)}
+    assert len(plans) == 1
+
+
+def test_with_two_outputs_only_their_order_in_the_file_may_change(flavour: Flavour) -> None:
+    first, *others = (build(flavour, chain("fp16"), "fp16") for _ in range(3))
+    for other in others:
+        assert Counter(other.plan) == Counter(first.plan)
+        assert other.layers == first.layers
+
+
+def test_a_batch_changes_the_engine_and_its_record(flavour: Flavour) -> None:
+    one = build(flavour, chain(), "fp32")
+    four = build(flavour, chain(), "fp32", settings={"max_batch": 4})
+    assert one.plan != four.plan
+    assert one.input_shape == four.input_shape == (1, SIZE, SIZE, SIZE)
+
+
+def test_an_engine_that_is_not_of_its_precision_is_not_built(flavour: Flavour) -> None:
+    with pytest.raises(GateFailed, match="would not be int8") as caught:
+        build(flavour, chain("int8", kept_float=1), "int8")
+    assert "int8 75%" in str(caught.value.found)
+    assert f"{LEAST_SHARE:.0%}" in str(caught.value.expected)
+    with pytest.raises(GateFailed, match="would not be fp16"):
+        build(flavour, chain("fp32"), "fp16")
+
+
+TURING = Target(name="sm75", gpu=None, compute_capabilities=("7.5",), or_newer=False)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_turing_is_refused_by_name(flavour: Flavour, precision: str) -> None:
+    with pytest.raises(BuildFailed, match=r"Turing .*no FP32 convolution or matrix product"):
+        build(flavour, chain(precision), precision, target=TURING)
+
+
+def test_too_little_workspace_is_said_to_be_that(flavour: Flavour) -> None:
+    with pytest.raises(BuildFailed, match="too little memory") as caught:
+        build(flavour, chain(), "fp32", settings={"workspace_bytes": 1024})
+    assert "--workspace" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize("data", [b"", b"no onnx", chain()[:5000]], ids=["none", "other", "cut"])
+def test_what_is_no_onnx_file_is_refused(flavour: Flavour, data: bytes) -> None:
+    with pytest.raises((BuildFailed, InvalidBundle)):
+        build(flavour, data, "fp32")
+
+
+def test_a_version_compatible_build_says_what_it_lacks(flavour: Flavour) -> None:
+    with pytest.raises(BuildFailed, match="lean runtime"):
+        build(flavour, chain(), "fp32", settings={"version_compatible": True})
+
+
+ADA = Site(gpu="NVIDIA RTX 4090", compute_capability="8.9")
+HOPPER = Site(gpu="NVIDIA H100", compute_capability="9.0")
+
+
+@pytest.mark.parametrize(
+    ("asked", "site", "name"),
+    [
+        (None, Site(), "portable"),
+        (None, ADA, "sm89"),
+        (None, HOPPER, "portable"),
+        ("portable", ADA, "portable"),
+        ("SM120, sm86", Site(), "sm86-sm120"),
+    ],
+)
+def test_targets_are_named_or_taken_from_here(
+    flavour: Flavour, asked: str | None, site: Site, name: str
+) -> None:
+    assert choose_target(flavour, Settings(target=asked), site).name == name
+
+
+@pytest.mark.parametrize("asked", ["sm90", "8.6", "", "sm86,", "portable,sm86"])
+def test_another_target_is_refused_with_those_there_are(flavour: Flavour, asked: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match="does not build for that target") as caught:
+        choose_target(flavour, Settings(target=asked), Site())
+    assert "sm86" in str(caught.value.expected)
+
+
+def test_several_targets_go_into_one_engine(flavour: Flavour) -> None:
+    target = choose_target(flavour, Settings(target="sm86,sm89"), Site())
+    one = choose_target(flavour, Settings(target="sm86"), Site())
+    both = build(flavour, chain(), "fp32", target=target)
+    assert len(both.plan) > len(build(flavour, chain(), "fp32", target=one).plan)
+
+
+def test_a_hardware_compatible_level_is_not_pretended(flavour: Flavour) -> None:
+    settings = Settings(hardware_compatible=True)
+    with pytest.raises(RuntimeUnavailable, match="names its targets"):
+        choose_target(flavour, settings, Site())
+    check_options(flavour, Settings(optimization_level=5, version_compatible=True))
+
+
+class Phases:
+    """A Watcher that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.steps = 0
+
+    def start(self, phase: str, parent: str | None, steps: int) -> None:
+        assert parent is None or parent in self.open
+        assert steps > 0
+        self.open.append(phase)
+        self.seen.append(phase)
+
+    def step(self, phase: str, step: int) -> None:
+        assert phase in self.open
+        self.steps += 1
+
+    def finish(self, phase: str) -> None:
+        self.open.remove(phase)
+
+
+def test_progress_comes_from_the_builder(flavour: Flavour) -> None:
+    phases = Phases()
+    build(flavour, chain(), "fp32", watcher=phases)
+    assert "Building engine" in phases.seen
+    assert phases.steps > len(phases.seen)
+    assert not phases.open
+
+
+def test_a_watcher_that_fails_does_not_end_the_build(flavour: Flavour) -> None:
+    class Broken(Phases):
+        def step(self, phase: str, step: int) -> None:
+            raise OSError("the terminal is gone")
+
+    assert build(flavour, chain(), "fp32", watcher=Broken()).plan
+
+
+def test_ctrl_c_ends_the_build_at_the_next_step(flavour: Flavour) -> None:
+    class Interrupting(Phases):
+        def step(self, phase: str, step: int) -> None:
+            super().step(phase, step)
+            if self.steps == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+                # Python delivers it to the main thread, which then sets the builder's flag.
+                interrupted.wait(10)
+
+    interrupted = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def handler(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handler)
+    phases = Interrupting()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(flavour, chain(), "fp32", watcher=phases)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert phases.seen[0] == "Building engine"
+    assert phases.seen[-1] != "Building engine"
+    assert phases.steps < 60  # a whole build has more than a hundred
+
+
+@without_gpu
+def test_without_a_gpu_tensorrt_rtx_is_what_works(tmp_path: Path) -> None:
+    bundle = write_engine_bundle(tmp_path / "small.ctedge", variants=("fp16",))
+    said: list[str] = []
+    path = build_engine(bundle.path, say=said.append)
+    record = read_record(path)
+    assert path.name == f"fp16-tensorrt-rtx-{record.runtime_version}-portable.engine"
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, path.stem + ".json"]
+    assert record.device_gate.state == "not run"
+    assert record.machine == Site()
+    assert record.onnx_member == "model.fp16.onnx"
+    assert len(read_engine(path, record)) == record.size_bytes
+    assert any("device gate not run: no NVIDIA driver" in line for line in said)
+    assert f"ctedge export verify {bundle.path}" in said[-1]
+
+
+def test_the_compiler_needs_no_cuda_library() -> None:
+    code = "import tensorrt_rtx as t; t.Builder(t.Logger(t.Logger.ERROR)).create_network(0)"
+    answer = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert answer.returncode == 0
