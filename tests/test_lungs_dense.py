@@ -76,3 +76,20 @@ def test_muscles_of_the_back_are_no_lung(healthy):
     found = segment_lungs(scan_of(healthy.voxels, healthy)).on(scan_of(healthy.voxels, healthy))
     rows = np.flatnonzero(healthy.lung_mask.any(axis=(0, 2)))
     assert millilitres(found[:, : rows[0]], healthy) < 5
+
+
+def test_a_wide_aorta_beside_the_spine_is_no_lung(healthy):
+    """It runs 30 to 70 mm left of the middle through the upper two thirds, in aerated lung."""
+    dx, dy, _ = healthy.spacing_mm
+    rows = np.flatnonzero(healthy.lung_mask.any(axis=(0, 2)))
+    x = (np.arange(GRID[0]) - GRID[0] / 2)[:, None] * dx
+    y = (np.arange(GRID[1]) - rows[0])[None] * dy
+    aorta = np.hypot(x - 50, y - 45) < 20
+    tube = np.zeros(GRID, dtype=bool)
+    tube[:, :, 16:40] = aorta[:, :, None]
+    assert millilitres(tube & healthy.lung_mask, healthy) > 100  # it stands in lung
+    voxels = healthy.voxels.copy()
+    voxels[tube & (voxels < 100)] = 45
+    found = segment_lungs(scan_of(voxels, healthy)).on(scan_of(voxels, healthy))
+    core = ndimage.binary_erosion(tube, np.ones((5, 5, 1)))
+    assert (found & core).sum() / core.sum() < 0.5  # lung closes over what it surrounds

@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.lungs.cage import ANGLES, BONE_ABOVE_HU, SOFT_ABOVE_HU, Cage, Table
+from ctedge.lungs.cage import ANGLES, BONE_ABOVE_HU, DENT_MM, SOFT_ABOVE_HU, Cage, Table
 from ctedge.lungs.grid import Labels, Mask, WorkingGrid
 from ctedge.lungs.mask import LEFT, RIGHT
 
@@ -78,9 +78,10 @@ def find(grid: WorkingGrid, cage: Cage, aerated: Labels, ndimage: ModuleType) ->
     for side in (RIGHT, LEFT):
         lung = aerated == side
         if lung.any():
-            beside = (
-                _beside(grid, spine, side) & soft & _above_diaphragm(grid, spine, lung, ndimage)
-            )
+            above = _above_diaphragm(grid, spine, lung, ndimage)
+            beside = _beside(grid, spine, side) & soft & above
+            if side == LEFT:  # a wide aorta reaches further out, but has aerated lung behind it
+                beside &= (wall - cage.reached >= DENT_MM)[:, cage.around.angle]
             found[ndimage.binary_opening(beside)] = side
     return found
 
