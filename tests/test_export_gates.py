@@ -144,7 +144,7 @@ def runner(answers: dict[str, float]) -> Runner:
         values = np.array([m + shifts[key] for m, key in zip(mean, levels, strict=True)])
         return {"score": values[:, None]}
 
-    return Runner(name="made-up", version="0", session=run)
+    return Runner(name="made-up", version="0", run=run)
 
 
 def test_one_input_that_is_answered_otherwise_fails_the_numeric_gate() -> None:

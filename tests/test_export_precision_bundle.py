@@ -85,8 +85,10 @@ def test_a_precision_that_is_not_there_is_said_to_be_missing(source: Path) -> No
         bundle.model_bytes("int8")
 
 
-def test_verify_runs_every_gate_again(made: ModelBundle) -> None:
-    done = CliRunner().invoke(app, ["verify", str(made.path)], catch_exceptions=False)
+def test_verify_runs_every_gate_again(made: ModelBundle, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.ctedge"
+    shutil.copytree(made.path, copy, ignore=shutil.ignore_patterns("engines"))
+    done = CliRunner().invoke(app, ["verify", str(copy)], catch_exceptions=False)
     assert "digests verified" in done.stderr
     assert "onnxruntime-cpu-int8" in done.stdout
     assert "FAILED" not in done.stdout

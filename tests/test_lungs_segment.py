@@ -17,10 +17,10 @@ GRID = (128, 128, 48)
 #: The requirement. Half-filled voxels at the rims of 3 mm voxels cost most of the rest.
 LEAST_DICE = 0.97
 
-#: Small lungs in slices of 8 mm are rim for the most part: 7 % of what is found there lies outside.
+#: Small lungs in slices of 8 mm are rim for the most part.
 LEAST_DICE_THICK = 0.94
 
-#: Consolidation that borders on heart or spine alone is not found.
+#: Consolidation that borders on heart, aorta or liver alone is not found.
 LEAST_DICE_SEVERE = 0.85
 
 

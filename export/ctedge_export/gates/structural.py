@@ -34,6 +34,9 @@ TYPE_NODES = frozenset(("Cast", "QuantizeLinear", "DequantizeLinear"))
 #: DenseNet121 with its head, as `tidy_slices` writes it.
 _SLICE_NODES = 432
 
+#: Conv and Gemm of the published network for whole scans.
+_VOLUME_LAYERS = (4, 2)
+
 #: The U-Net R231, as `lungmask_network` builds it; BatchNorms before padded convolutions stay.
 _LUNG_NODES, _LUNG_NORMS = 66, 13
 
@@ -136,14 +139,17 @@ def expected_nodes(operators: Counter[str], task: str) -> int:
     """How many nodes a network of the task has, by its numbers of Conv and Gemm.
 
     Whole scans: (Conv, Relu, MaxPool) each, GlobalAveragePool, Flatten, Gemm with a Relu between
-    each two, and the Sigmoid of a classifier.
+    each two, and the Sigmoid of a classifier. Imported networks of other sizes may lack an
+    activation or a pooling, and still hold nothing else.
     """
     if task == "slices":
         return _SLICE_NODES
     if task == "lungs":
         return _LUNG_NODES
     sigmoid = 1 if task == "classifier" else 0
-    return 3 * operators["Conv"] + 2 + (2 * operators["Gemm"] - 1) + sigmoid
+    if (operators["Conv"], operators["Gemm"]) == _VOLUME_LAYERS:
+        return 3 * operators["Conv"] + 2 + (2 * operators["Gemm"] - 1) + sigmoid
+    return sum(operators[kind] for kind in ("Conv", "Relu", "MaxPool", "Gemm")) + 2 + sigmoid
 
 
 def _dynamic(model: onnx.ModelProto) -> Iterator[str]:
