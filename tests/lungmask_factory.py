@@ -15,7 +15,7 @@ import numpy as np
 
 from ctedge import CTScan, LungMaskSpec
 from ctedge.phantom import draw_patient, render
-from ctedge_export.lungmask_network import EPSILON, WIDTHS, shapes
+from ctedge_export.lungmask.network import EPSILON, WIDTHS, shapes
 
 #: Small enough for NumPy; the network is the same at every size.
 SMALL = LungMaskSpec(name="small", shape=(48, 48))

@@ -19,9 +19,9 @@ from ctedge.bundle import ModelBundle
 from ctedge.golden import pack_levels
 from ctedge.manifest import TASK_OUTPUTS
 from ctedge.spec import PreprocessSpec
+from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.runners import onnx_runner
-from ctedge_export.inputs import gate_inputs
-from ctedge_export.onnx_model import finished_model
+from ctedge_export.network.onnx_model import finished_model
 from ctedge_export.writer import write_bundle
 
 #: The smallest grid that four convolutions and poolings leave something of.

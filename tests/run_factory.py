@@ -12,9 +12,9 @@ import numpy as np
 
 from ctedge.bundle import ModelBundle
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
-from ctedge_export.layers import KerasProbe
+from ctedge_export.gates.keras_layers import KerasProbe
+from ctedge_export.network.quiet import import_tensorflow
 from ctedge_export.onnx_bundle import export_onnx
-from ctedge_export.quiet import import_tensorflow
 
 #: The smallest grid that four convolutions and poolings leave something of.
 SMALL = PreprocessSpec(name="small", shape=(46, 48, 50), axes="PLS")

@@ -17,7 +17,7 @@ from ctedge.errors import OutputError
 from ctedge.spec import KERAS_EXAMPLE
 from ctedge_export import onnx_bundle
 from ctedge_export.cli import app
-from ctedge_export.inputs import GOLDEN_NAMES, gate_inputs
+from ctedge_export.gates.inputs import GOLDEN_NAMES, gate_inputs
 from ctedge_export.onnx_bundle import export_onnx
 from run_factory import LABELS, SMALL, build, read_document, small_bundle, small_run, write_run
 

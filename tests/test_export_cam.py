@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ctedge.errors import InvalidBundle
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge_export.cam import CAM, Cam, cam_of
+from ctedge_export.network.cam import CAM, Cam, cam_of
 from run_factory import (
     SMALL,
     SMALL_SLICE,

@@ -124,7 +124,7 @@ import ctedge_export.engine.verify as verify
 from ctedge_export.engine.inspect import inspect_file
 from ctedge_export.engine.make import build_engine
 from ctedge_export.gates.cases import Case
-from ctedge_export.inputs import gate_input
+from ctedge_export.gates.inputs import gate_input
 
 folder, shift = sys.argv[1], float(sys.argv[2])
 bundle = ModelBundle.load(folder)

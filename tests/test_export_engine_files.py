@@ -35,7 +35,7 @@ from ctedge_export.engine.make import build_engine
 from ctedge_export.engine.progress import Unwatched
 from ctedge_export.engine.settings import Settings
 from ctedge_export.gates.cases import Case
-from ctedge_export.inputs import gate_input
+from ctedge_export.gates.inputs import gate_input
 from engine_factory import SPEC, chain, write_engine_bundle
 
 pytestmark = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")

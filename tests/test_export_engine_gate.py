@@ -31,8 +31,8 @@ from ctedge_export.engine.timing_cache import default_path, keep_timings, read_t
 from ctedge_export.engine.typed_network import require_share
 from ctedge_export.engine.verify import judge, require_passed, verify_engines
 from ctedge_export.gates.cases import Case
+from ctedge_export.gates.inputs import gate_input
 from ctedge_export.gates.runners import Batch, Runner
-from ctedge_export.inputs import gate_input
 from engine_factory import WORKSTATION, put_engine, record_for, write_engine_bundle
 
 without_gpu = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")

@@ -14,9 +14,9 @@ import onnx
 from onnx import numpy_helper
 
 from ctedge.errors import InvalidBundle
-from ctedge_export import fold
-from ctedge_export.inputs import gate_inputs
-from ctedge_export.volume_network import rebuild
+from ctedge_export.gates.inputs import gate_inputs
+from ctedge_export.network import fold
+from ctedge_export.network.volumes import rebuild
 from run_factory import NODES, SMALL, logit_of, small_bundle, small_network
 
 

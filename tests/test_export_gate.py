@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 from ctedge import verification
 from ctedge.bundle import ModelBundle
 from ctedge.errors import GateFailed, InvalidBundle
-from ctedge_export import gate, layers, tidy
 from ctedge_export.cli import app
-from ctedge_export.inputs import gate_inputs
+from ctedge_export.gates import against_keras as gate
+from ctedge_export.gates import keras_layers as layers
+from ctedge_export.gates.inputs import gate_inputs
+from ctedge_export.network import tidy_volumes as tidy
+from ctedge_export.network.volumes import convert_volumes
 from ctedge_export.onnx_bundle import export_onnx
 from ctedge_export.verify import verify_bundle
-from ctedge_export.volume_network import convert_volumes
 from run_factory import SMALL, logit_of, small_bundle, small_network, small_run
 
 

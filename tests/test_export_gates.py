@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from ctedge.errors import DatasetError
 from ctedge_export.gates import cases, numeric, structural, task
 from ctedge_export.gates.cases import Case
+from ctedge_export.gates.inputs import gate_input, gate_inputs
 from ctedge_export.gates.result import Figure, GateResult
 from ctedge_export.gates.runners import Runner
-from ctedge_export.inputs import gate_input, gate_inputs
 from ctedge_export.precision import bisect, half
 from precision_factory import SPEC, network, weights
 

@@ -17,8 +17,9 @@ from ctedge.bundle import ModelBundle
 from ctedge.errors import InvalidBundle
 from ctedge.onnx_guard import inspect_model
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge_export import fold, tidy
-from ctedge_export.volume_network import rebuild, to_onnx
+from ctedge_export.network import fold
+from ctedge_export.network import tidy_volumes as tidy
+from ctedge_export.network.volumes import rebuild, to_onnx
 from run_factory import NODES, SMALL, logit_of, small_bundle, small_network
 
 

@@ -19,8 +19,8 @@ from ctedge import (
     LungMaskSpec,
     UnsafeModel,
 )
-from ctedge_export import lungmask_network as network
-from ctedge_export.lungmask import export_lungmask, export_weights
+from ctedge_export.lungmask import network
+from ctedge_export.lungmask.export import export_lungmask, export_weights
 from lungmask_factory import SMALL, Exploit, random_weights, save_weights
 
 pytest.importorskip("scipy", exc_type=ImportError)
@@ -144,7 +144,7 @@ def test_torch_agrees_and_the_bundle_says_so(exported):
 
 @needs_torch
 def test_the_older_file_format_of_torch_is_read(tmp_path):
-    from ctedge_export.lungmask_torch import read_weights, state_dict
+    from ctedge_export.lungmask.weights import read_weights, state_dict
 
     path = save_weights(
         tmp_path / "old.pth", random_weights(), _use_new_zipfile_serialization=False

@@ -14,9 +14,9 @@ from bundle_factory import tiny_model
 from ctedge.errors import InvalidBundle
 from ctedge.onnx_guard import inspect_model
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
+from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.gates.structural import convolution_types, element_types
-from ctedge_export.inputs import gate_inputs
 from ctedge_export.precision import half
 from ctedge_export.precision.rounded import write_out_roundings
 from precision_factory import SPEC, network, weights

@@ -13,9 +13,9 @@ from onnx import numpy_helper
 from ctedge.onnx_guard import inspect_model
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates import layerwise, numeric, structural
+from ctedge_export.gates.inputs import gate_inputs
+from ctedge_export.gates.keras_layers import with_outputs
 from ctedge_export.gates.runners import onnx_runner
-from ctedge_export.inputs import gate_inputs
-from ctedge_export.layers import with_outputs
 from ctedge_export.precision import calibration, int8
 from ctedge_export.precision.calibration import Histogram
 from precision_factory import SPEC, network, weights

@@ -16,8 +16,8 @@ from ctedge import (
     MissingExtra,
     segment_with_lungmask,
 )
-from ctedge_export import lungmask_network as network
-from ctedge_export.lungmask import export_lungmask
+from ctedge_export.lungmask import network
+from ctedge_export.lungmask.export import export_lungmask
 from lungmask_factory import Exploit, numpy_answer, random_weights, save_weights, two_sided
 
 ndimage = pytest.importorskip("scipy.ndimage", exc_type=ImportError)
@@ -47,7 +47,7 @@ def test_without_lungmask_the_extra_is_named():
 
 @needs_lungmask
 def test_lungmasks_own_network_gives_what_the_reference_gives():
-    from ctedge_export.lungmask_torch import torch_reference
+    from ctedge_export.lungmask.weights import torch_reference
 
     unet = UNet(
         n_classes=3, padding=True, depth=5, up_mode="upsample", batch_norm=True, residual=False

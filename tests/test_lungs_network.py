@@ -32,7 +32,7 @@ from ctedge.lungs.network import shares  # noqa: E402
 from ctedge.lungs.patches import two_lungs  # noqa: E402
 from ctedge.lungs.slices import body_box, network_slice, oriented, scan_labels  # noqa: E402
 from ctedge.verification import check_golden  # noqa: E402
-from ctedge_export.lungmask import export_weights  # noqa: E402
+from ctedge_export.lungmask.export import export_weights  # noqa: E402
 
 #: Random layers disturb the bands of HU, and 48 x 48 pixels the borders.
 LEAST_DICE = 0.9

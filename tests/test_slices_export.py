@@ -22,11 +22,12 @@ from ctedge.onnx_guard import ALLOWED_OPERATORS, inspect_model
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.tensor import network_batch
 from ctedge.verification import TOLERANCES
-from ctedge_export import gate, tidy_slices
 from ctedge_export.cli import app
-from ctedge_export.inputs import gate_inputs
-from ctedge_export.onnx_model import Converted, Landmark
-from ctedge_export.slice_network import convert_slices
+from ctedge_export.gates import against_keras as gate
+from ctedge_export.gates.inputs import gate_inputs
+from ctedge_export.network import tidy_slices
+from ctedge_export.network.onnx_model import Converted, Landmark
+from ctedge_export.network.slices import convert_slices
 from ctedge_export.verify import verify_bundle
 from run_factory import (
     LABELS,

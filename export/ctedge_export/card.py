@@ -7,7 +7,7 @@ from typing import Any
 
 from ctedge.run_folder import RunFolder
 from ctedge.spec import SliceSpec
-from ctedge_export.gate import GateResult
+from ctedge_export.gates.against_keras import GateResult
 
 _USES = {
     "classifier": (

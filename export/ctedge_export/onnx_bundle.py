@@ -15,18 +15,18 @@ from ctedge.golden import pack_levels
 from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
 from ctedge.run_folder import RunFolder, read_run
 from ctedge.spec import SliceSpec
-from ctedge_export import gate
 from ctedge_export.card import model_card
+from ctedge_export.gates import against_keras as gate
 from ctedge_export.gates import structural
-from ctedge_export.inputs import GOLDEN_NAMES, gate_inputs
+from ctedge_export.gates.inputs import GOLDEN_NAMES, gate_inputs
 from ctedge_export.kept import keep
-from ctedge_export.keras_model import load_keras
-from ctedge_export.onnx_model import Converted
+from ctedge_export.network.keras_model import load_keras
+from ctedge_export.network.onnx_model import Converted
+from ctedge_export.network.quiet import import_tensorflow
+from ctedge_export.network.slices import convert_slices
+from ctedge_export.network.tf_to_onnx import OPSET
+from ctedge_export.network.volumes import convert_volumes
 from ctedge_export.provenance import provenance, versions
-from ctedge_export.quiet import import_tensorflow
-from ctedge_export.slice_network import convert_slices
-from ctedge_export.tf_to_onnx import OPSET
-from ctedge_export.volume_network import convert_volumes
 from ctedge_export.writer import check_target, write_bundle
 
 if TYPE_CHECKING:

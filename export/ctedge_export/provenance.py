@@ -11,7 +11,7 @@ from ctedge import __version__
 from ctedge.extras import version_of
 from ctedge.onnx_guard import FLOAT32
 from ctedge.run_folder import RunFolder
-from ctedge_export.onnx_model import IR_VERSION, Converted
+from ctedge_export.network.onnx_model import IR_VERSION, Converted
 
 if TYPE_CHECKING:
     import onnx

@@ -25,8 +25,8 @@ from ctedge_export.engine.inspector import inspected_layers
 from ctedge_export.engine.typed_network import require_share
 from ctedge_export.gates import numeric, task
 from ctedge_export.gates.cases import Case, gate_phantoms
+from ctedge_export.gates.inputs import GateInput, gate_inputs
 from ctedge_export.gates.runners import Runner, onnx_runner
-from ctedge_export.inputs import GateInput, gate_inputs
 
 Say = Callable[[str], None]
 

@@ -1,5 +1,5 @@
 """The gates of a conversion: structural, numeric, and of the task.
 
-A result belongs to a file, a runtime and a precision. `ctedge_export.gate` holds the FP32 file
-against Keras; the numeric gate here holds another precision, or another runtime, against FP32.
+A result belongs to a file, a runtime and a precision. `against_keras` holds the FP32 file against
+Keras; `numeric` holds another precision, or another runtime, against FP32.
 """

@@ -21,7 +21,7 @@ from ctedge.extras import require
 from ctedge.lungs import segment_lungs
 from ctedge.preprocessing import resample
 from ctedge.spec import PreprocessSpec, Spec
-from ctedge_export.inputs import GateInput, draw_chest, gate_input
+from ctedge_export.gates.inputs import GateInput, draw_chest, gate_input
 
 LABEL_FILE = "labels.csv"
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
+from ctedge_export.gates.inputs import GateInput
+from ctedge_export.gates.keras_layers import with_outputs
 from ctedge_export.gates.result import number
 from ctedge_export.gates.runners import runnable
-from ctedge_export.inputs import GateInput
-from ctedge_export.layers import with_outputs
 
 _WEIGHTED = ("Conv", "Gemm")
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ctedge.verification import tolerances
+from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.result import Figure, GateResult, number
 from ctedge_export.gates.runners import Runner
-from ctedge_export.inputs import GateInput
 
 #: Answers by input, then by output.
 Answers = dict[str, dict[str, float]]

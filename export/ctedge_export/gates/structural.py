@@ -20,7 +20,7 @@ from ctedge.errors import BundleError
 from ctedge.onnx_guard import inspect_model
 from ctedge.variants import FP32
 from ctedge_export.gates.result import GateResult
-from ctedge_export.tf_to_onnx import OPSET
+from ctedge_export.network.tf_to_onnx import OPSET
 
 if TYPE_CHECKING:
     import onnx

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge_export.inputs import GateInput
-from ctedge_export.layers import with_outputs
+from ctedge_export.gates.inputs import GateInput
+from ctedge_export.gates.keras_layers import with_outputs
 from ctedge_export.precision.int8 import LEVELS
 
 _BINS = 2048

@@ -24,10 +24,10 @@ from ctedge_export.gates.cases import (
     read_cases,
     read_scans,
 )
+from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.numeric import answers_of
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import onnx_runner
-from ctedge_export.inputs import gate_inputs
 from ctedge_export.kept import keep
 from ctedge_export.precision.variant import Bench, Variant, make_variant
 from ctedge_export.writer import check_target, write_bundle

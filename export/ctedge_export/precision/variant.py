@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ctedge.variants import member_name
 from ctedge_export.gates import layerwise, numeric, structural, task
 from ctedge_export.gates.cases import Case
+from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.numeric import Answers
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import HALF_PRECISIONS, Runner, onnx_runner, runners
-from ctedge_export.inputs import GateInput
 from ctedge_export.precision import bisect, calibration, half, int8
 from ctedge_export.precision.bias_correction import corrected_biases
 from ctedge_export.precision.trunk import convolutions

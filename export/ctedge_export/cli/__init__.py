@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ctedge_export.cli_engine import build_engine, inspect
-from ctedge_export.cli_precision import precision, verify
+from ctedge_export.cli.engine import build_engine, inspect
+from ctedge_export.cli.precision import precision, verify
 
 app = typer.Typer(
     name="export",
@@ -70,7 +70,7 @@ def export_lungmask(
     ] = False,
 ) -> None:
     """Convert the lung network U-Net R231; exit code 3 when it answers otherwise than torch."""
-    from ctedge_export.lungmask import export_lungmask as run
+    from ctedge_export.lungmask.export import export_lungmask as run
 
     run(weights, output, overwrite=overwrite, say=_say)
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ctedge.errors import InvalidBundle
 from ctedge.manifest import TASK_INPUTS
 from ctedge.spec import SliceSpec
-from ctedge_export import tidy_slices
-from ctedge_export.onnx_model import Converted, Landmark, finished_model
-from ctedge_export.tf_to_onnx import from_function
+from ctedge_export.network import tidy_slices
+from ctedge_export.network.onnx_model import Converted, Landmark, finished_model
+from ctedge_export.network.tf_to_onnx import from_function
 
 if TYPE_CHECKING:
     import keras

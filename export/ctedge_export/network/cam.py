@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge_export.tf_to_onnx import refusal
+from ctedge_export.network.tf_to_onnx import refusal
 
 if TYPE_CHECKING:
     import onnx

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge_export.inputs import GateInput
-from ctedge_export.onnx_model import Converted
+from ctedge_export.gates.inputs import GateInput
+from ctedge_export.network.onnx_model import Converted
 
 if TYPE_CHECKING:
     import keras

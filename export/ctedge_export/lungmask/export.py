@@ -23,12 +23,11 @@ from ctedge.extras import require, version_of
 from ctedge.golden import pack_levels
 from ctedge.lung_spec import LUNG_LABELS, LUNGMASK, LungMaskSpec
 from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
-from ctedge_export import lungmask_gate as gate
-from ctedge_export import lungmask_network as network
-from ctedge_export.lungmask_gate import Agreement, Reference
-from ctedge_export.lungmask_network import TASK, Weights
-from ctedge_export.lungmask_torch import read_weights, state_dict, torch_reference
-from ctedge_export.tf_to_onnx import OPSET
+from ctedge_export.lungmask import gate, network
+from ctedge_export.lungmask.gate import Agreement, Reference
+from ctedge_export.lungmask.network import TASK, Weights
+from ctedge_export.lungmask.weights import read_weights, state_dict, torch_reference
+from ctedge_export.network.tf_to_onnx import OPSET
 from ctedge_export.writer import check_target, write_bundle
 
 Say = Callable[[str], None]

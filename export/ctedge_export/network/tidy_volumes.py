@@ -17,9 +17,9 @@ import numpy as np
 
 from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge.spec import PreprocessSpec
-from ctedge_export.fold import Step
-from ctedge_export.onnx_model import finished_model
-from ctedge_export.tf_to_onnx import refusal
+from ctedge_export.network.fold import Step
+from ctedge_export.network.onnx_model import finished_model
+from ctedge_export.network.tf_to_onnx import refusal
 
 if TYPE_CHECKING:
     import onnx

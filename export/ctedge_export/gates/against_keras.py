@@ -16,9 +16,9 @@ import numpy.typing as npt
 from ctedge.errors import GateFailed
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.verification import TOLERANCES
-from ctedge_export.inputs import GateInput
-from ctedge_export.layers import KerasProbe, first_deviation
-from ctedge_export.onnx_model import Converted
+from ctedge_export.gates.inputs import GateInput
+from ctedge_export.gates.keras_layers import KerasProbe, first_deviation
+from ctedge_export.network.onnx_model import Converted
 
 if TYPE_CHECKING:
     import keras

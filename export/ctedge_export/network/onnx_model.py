@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ctedge import __version__
 from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge.spec import Spec
-from ctedge_export.tf_to_onnx import OPSET, refusal
+from ctedge_export.network.tf_to_onnx import OPSET, refusal
 
 if TYPE_CHECKING:
     import onnx

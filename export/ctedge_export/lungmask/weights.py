@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 from ctedge.errors import BundleNotFound, InvalidBundle, UnsafeModel
-from ctedge_export import lungmask_network as network
-from ctedge_export.lungmask_gate import Floats, Reference
-from ctedge_export.lungmask_network import EPSILON, Weights
+from ctedge_export.lungmask import network
+from ctedge_export.lungmask.gate import Floats, Reference
+from ctedge_export.lungmask.network import EPSILON, Weights
 
 #: The published file has 0.13 GB.
 MAX_WEIGHTS_BYTES = 1 << 30

@@ -22,8 +22,8 @@ from ctedge import __version__
 from ctedge.errors import InvalidBundle
 from ctedge.lung_spec import LUNG_LABELS, LungMaskSpec
 from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
-from ctedge_export.onnx_model import BATCH, IR_VERSION
-from ctedge_export.tf_to_onnx import OPSET
+from ctedge_export.network.onnx_model import BATCH, IR_VERSION
+from ctedge_export.network.tf_to_onnx import OPSET
 
 if TYPE_CHECKING:
     import onnx

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge.manifest import TASK_INPUTS
 from ctedge.spec import PreprocessSpec
-from ctedge_export import tidy
-from ctedge_export.fold import Step, fold
-from ctedge_export.onnx_model import Converted, Landmark
-from ctedge_export.tf_to_onnx import from_function
+from ctedge_export.network import tidy_volumes as tidy
+from ctedge_export.network.fold import Step, fold
+from ctedge_export.network.onnx_model import Converted, Landmark
+from ctedge_export.network.tf_to_onnx import from_function
 
 if TYPE_CHECKING:
     import keras

@@ -16,7 +16,7 @@ from ctedge.lungs.slices import network_slice, oriented
 from ctedge.manifest import TASK_OUTPUTS
 from ctedge.phantom import draw_patient, render
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge_export.lungmask_network import TASK
+from ctedge_export.lungmask.network import TASK
 
 Floats = npt.NDArray[np.float32]
 
