@@ -6,8 +6,10 @@ gets the same file and the flag that lets it.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -177,20 +179,35 @@ def _profile(
 
 
 def _run(flavour: Flavour, builder: Any, network: Any, config: Any, watcher: Watcher) -> Any:
-    """Build in a thread of its own, so that Ctrl-C reaches this one and not the native code."""
+    """Build in a thread of its own, so that Ctrl-C reaches this one and not the native code.
+
+    The builder works on what the callers hold, so nobody leaves before it has ended, however often
+    Ctrl-C is pressed: for that time it only asks the builder to stop.
+    """
     trt = flavour.trt
     stop = threading.Event()
     if hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = monitor(trt, watcher, stop)
-    with ThreadPoolExecutor(1, "build-engine") as pool:
+    with _asked_to_stop(stop), ThreadPoolExecutor(1, "build-engine") as pool:
         future: Future[Any] = pool.submit(builder.build_serialized_network, network, config)
-        try:
-            while not future.done():  # woken now and then: any thread may get the signal
-                wait([future], timeout=_WAKE_S)
-        except KeyboardInterrupt:
-            stop.set()  # leaving the block waits for the builder's next step
-            raise
-        return future.result()
+        while not future.done():  # woken now and then: any thread may get the signal
+            wait([future], timeout=_WAKE_S)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return future.result()
+
+
+@contextlib.contextmanager
+def _asked_to_stop(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets `stop` instead of raising. Only the main thread ever gets it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def _timings(config: Any) -> bytes | None:
