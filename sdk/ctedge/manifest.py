@@ -60,6 +60,9 @@ TASK_OUTPUTS = {
     "lungs": ("logits",),
 }
 
+#: The output that explains an answer, where a model has one: a map over the input.
+EXPLANATION = "cam"
+
 #: The input tensor of a model, by task.
 TASK_INPUTS = {"classifier": "volume", "severity": "volume", "slices": "image", "lungs": "image"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -22,8 +23,16 @@ class Runtime(Protocol):
         """Runtime, device and precision, for instance "onnxruntime-cpu-fp32"."""
         ...
 
-    def run(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        """Outputs by tensor name, each (N, 1), for a float32 batch (N, *bundle.input_shape)."""
+    def run(
+        self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Outputs by tensor name, for a float32 batch (N, *bundle.input_shape).
+
+        Args:
+            batch: what the network is shown.
+            outputs: which ones. None: all answers, each (N, 1), without the map "cam", which is
+                calculated only where it is named.
+        """
         ...
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from ctedge.errors import InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line, version_of
+from ctedge.manifest import EXPLANATION
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -65,24 +67,30 @@ class OnnxRuntime:
             )
         self._session: Any = session
         self._input = session.get_inputs()[0].name
-        self._outputs = [output.name for output in session.get_outputs()]
+        self._answers = [out.name for out in session.get_outputs() if out.name != EXPLANATION]
+        self._options = ort.RunOptions()
+        # What nobody asked for is not calculated.
+        self._options.only_execute_path_to_fetches = True
         self._device = device
 
     @property
     def name(self) -> str:
         return f"onnxruntime-{self._device}-fp32"
 
-    def run(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+    def run(
+        self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
         session = self._session
         if session is None:
             raise InferenceFailed("the model was closed", fix="load it again")
+        names = self._answers if outputs is None else list(outputs)
         try:
-            results = session.run(self._outputs, {self._input: batch})
+            results = session.run(names, {self._input: batch}, self._options)
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
             raise InferenceFailed(
                 "ONNX Runtime failed", found=error, fix="free memory, or use smaller batches"
             ) from error
-        return dict(zip(self._outputs, results, strict=True))
+        return dict(zip(names, results, strict=True))
 
     def close(self) -> None:
         self._session = None
