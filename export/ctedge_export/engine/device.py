@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from ctedge.cuda_driver import require_device
 from ctedge.engine_record import EngineRecord
 from ctedge.errors import InferenceFailed, InvalidBundle, RuntimeUnavailable
+from ctedge.manifest import EXPLANATION
 from ctedge_export.engine.flavours import Flavour
 from ctedge_export.engine.log import captured_log
 
@@ -120,11 +122,15 @@ class DeviceEngine:
         inspector = engine.create_engine_inspector()
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
-    def run(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        """Outputs by name for a float32 batch (N, *shape); large ones go in several runs."""
+    def run(
+        self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """As `ctedge.runtimes.Runtime.run`; large batches go in several runs."""
         most = self._record.max_batch
         parts = [self._run(batch[at : at + most]) for at in range(0, len(batch), most)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+        answers = [name for name in self._outputs if name != EXPLANATION]
+        wanted = answers if outputs is None else outputs
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
     def _run(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
         context, batch = self._context, np.ascontiguousarray(batch, np.float32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.extras import version_of
+from ctedge.manifest import EXPLANATION
 from ctedge.runtimes.onnx_runtime import OnnxRuntime, usable_cpus
 from ctedge.variants import FP32
 from ctedge_export.precision.rounded import write_out_roundings
@@ -27,8 +29,8 @@ Batch = npt.NDArray[np.float32]
 class Run(Protocol):
     """Runs a batch."""
 
-    def __call__(self, batch: Batch) -> dict[str, Batch]:
-        """Outputs by name, each (N, 1), for a float32 batch."""
+    def __call__(self, batch: Batch, *, outputs: Sequence[str] | None = None) -> dict[str, Batch]:
+        """As `ctedge.runtimes.Runtime.run`."""
         ...
 
 
@@ -45,7 +47,7 @@ class Runner:
     Attributes:
         name: runtime, device and precision.
         version: of the runtime, and how it ran.
-        run: outputs by name, each (N, 1), for a float32 batch.
+        run: as `ctedge.runtimes.Runtime.run`.
     """
 
     name: str
@@ -93,9 +95,11 @@ def _openvino(onnx_bytes: bytes, precision: str) -> list[Runner]:
     }
     compiled = core.compile_model(core.read_model(onnx_bytes), "CPU", options)
 
-    def run(batch: Batch) -> dict[str, Any]:
+    def run(batch: Batch, *, outputs: Sequence[str] | None = None) -> dict[str, Any]:
         answers = compiled([batch])
-        return {port.get_any_name(): np.asarray(answers[port]) for port in compiled.outputs}
+        named = {port.get_any_name(): np.asarray(answers[port]) for port in compiled.outputs}
+        wanted = [name for name in named if name != EXPLANATION] if outputs is None else outputs
+        return {name: named[name] for name in wanted}
 
     version = f"openvino {_version('openvino')}, CPU, {_OPENVINO[precision]}"
     return [Runner(name=f"openvino-cpu-{precision}", version=version, run=run)]
