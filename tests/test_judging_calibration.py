@@ -15,6 +15,8 @@ from ctedge.errors import DatasetError
 from ctedge_training.judging.calibration import (
     TEMPERATURE_RANGE,
     calibration_error,
+    LEAST_SCANS,
+    fit_line,
     fit_temperature,
     reliability,
     threshold_for_sensitivity,
@@ -144,3 +146,34 @@ def test_no_threshold_without_an_abnormal_scan() -> None:
             threshold_for_sensitivity([0, 1], [0.1, 0.2], sensitivity)
     with pytest.raises(ValueError, match="within 0-1"):
         threshold_for_sensitivity([0, 1], [float("nan"), 0.2])
+
+
+def test_the_line_from_predicted_to_true_scores_is_found_again(rng: np.random.Generator) -> None:
+    truth = rng.uniform(0.0, 100.0, 400)
+    predicted = (truth - 3.0) / 0.9
+    assert fit_line(predicted, truth) == pytest.approx((0.9, 3.0))
+    noisy = predicted + rng.normal(0.0, 5.0, 400)
+    slope, intercept = fit_line(noisy, truth)
+    error = np.mean((slope * noisy + intercept - truth) ** 2)
+    assert error < np.mean((noisy - truth) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "scores"),
+    [
+        (np.arange(LEAST_SCANS - 1.0), 2.0 * np.arange(LEAST_SCANS - 1.0)),
+        (np.full(100, 7.0), np.arange(100.0)),
+        (np.arange(100.0), -np.arange(100.0)),
+        (np.arange(100.0), 9.0 * np.arange(100.0)),
+    ],
+    ids=["few", "one score", "backwards", "steep"],
+)
+def test_where_scans_say_too_little_no_line_is_fitted(
+    predicted: np.ndarray, scores: np.ndarray
+) -> None:
+    assert fit_line(predicted, scores) == (1.0, 0.0)
+
+
+def test_a_line_needs_finite_scores() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        fit_line([np.nan, 1.0], [0.0, 1.0])

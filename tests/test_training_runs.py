@@ -221,6 +221,23 @@ def test_calibration_divides_the_logit_and_the_threshold_finds_the_abnormal(
     assert min(abnormal) >= threshold
 
 
+def test_calibration_moves_scores_along_a_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctedge_training.judging.calibration.LEAST_SCANS", 2)  # small data
+    monkeypatch.setattr("ctedge_training.judging.calibration.SLOPE_RANGE", (-np.inf, np.inf))
+    answers = []
+    for calibrate in (False, True):
+        settings = Settings(epochs=1, batch_size=2, grid=GRID, calibrate=calibrate)
+        run = train(SEVERITY, Source(folder=data), tmp_path / str(calibrate), settings=settings)
+        volumes = Source(folder=data).open(SEVERITY, settings, SILENT).volumes
+        answers.append([row.predicted for row in judge(run, volumes, "validation")])
+    decision = run.document["training"]["decision"]
+    assert decision["slope"] != 1.0
+    moved = decision["slope"] * np.array(answers[0]) + decision["intercept"]
+    assert answers[1] == pytest.approx(moved, abs=1e-3)
+
+
 def test_severity_answers_in_score_units_and_starts_from_a_classifier(
     data: Path, trained: Run, tmp_path: Path
 ) -> None:

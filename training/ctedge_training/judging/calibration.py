@@ -18,6 +18,11 @@ BINS = 10
 #: to 5); one stopped early may be a little timid. Beyond these, the data say too little.
 TEMPERATURE_RANGE = (0.25, 10.0)
 
+#: A line is fitted to so many scans at least, and its slope kept in these bounds: an average over
+#: draws of weights (dropout) shrinks scores a little towards their mean, not by a factor of two.
+LEAST_SCANS = 30
+SLOPE_RANGE = (0.5, 2.0)
+
 _Z_95 = 1.959963984540054
 
 
@@ -59,6 +64,35 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     if slope(high) <= 0.0:
         return TEMPERATURE_RANGE[0]
     return 1.0 / float(optimize.brentq(slope, low, high))
+
+
+def fit_line(predicted: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, float]:
+    """Slope and intercept of the straight line from predicted to true scores: least squares.
+
+    The calibration of a regression (Cox, "Two further applications of a model for binary
+    regression", Biometrika 1958, for its slope and intercept): order stays as it is.
+
+    Args:
+        predicted: (n,) scores, not clipped; finite.
+        scores: (n,) true scores.
+
+    Returns:
+        (slope, intercept). Where the scans say too little (`LEAST_SCANS`, one score only, a slope
+        outside `SLOPE_RANGE`), nothing is changed: (1.0, 0.0).
+
+    Raises:
+        ValueError: no scans, arrays of different length, or scores that are not finite.
+    """
+    x, y = _pair(predicted, scores)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("scores must be finite")
+    spread = x - x.mean()
+    if len(x) < LEAST_SCANS or not spread.any():
+        return 1.0, 0.0
+    slope = float(spread @ y / (spread @ spread))
+    if not SLOPE_RANGE[0] <= slope <= SLOPE_RANGE[1]:
+        return 1.0, 0.0
+    return slope, float(y.mean() - slope * x.mean())
 
 
 def threshold_for_sensitivity(

@@ -42,7 +42,8 @@ class Settings:
         balanced: draw every class equally often, the rare ones repeatedly.
         prior: start the output at the mean of the training answers.
         settle: take the BatchNorm statistics over whole passes, see `weights.recalibrate`.
-        calibrate: fit a temperature on the validation split and fold it into the last layer.
+        calibrate: fit a temperature (of scores: a line) on the validation split, and fold it into
+            the last layer.
         sensitivity: choose the decision threshold for this sensitivity on the validation split;
             None is a threshold of 0.5.
         seed: of initial weights, order, augmentation and dropout.
