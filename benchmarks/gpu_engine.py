@@ -30,7 +30,7 @@ from ctedge.cuda_driver import CudaDevice, require_device
 from ctedge.engines import read_engine, read_record
 from ctedge.extras import version_of
 from ctedge.files import write_atomic
-from ctedge_export.engine.device import DeviceEngine
+from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge_export.engine.flavours import load_flavour
 from ctedge_export.engine.inspector import inspector_rows
 from ctedge_export.engine.make import build_engine
@@ -65,18 +65,22 @@ def measure(folder: Path, precision: str, runtime: str | None) -> dict[str, Any]
     )
     built_s = time.perf_counter() - start
     record = read_record(path)
-    opened = DeviceEngine(load_flavour(record.runtime), read_engine(path, record), record)
+    opened = TensorrtEngine(load_flavour(record.runtime).trt, read_engine(path, record), record)
     try:
         batch = np.random.default_rng(1).random((1, *record.input_shape), np.float32)
         opened.run(batch)
 
-        def on_the_gpu() -> None:
-            opened.enqueue()
-            opened.cuda.wait()
+        with opened.lane() as lane:
 
+            def on_the_gpu() -> None:
+                lane.enqueue()
+                lane.wait()
+
+            on_the_gpu_ms = milliseconds(on_the_gpu)
         latency = {
-            "run_ms": milliseconds(on_the_gpu),
+            "run_ms": on_the_gpu_ms,
             "run_with_copies_ms": milliseconds(lambda: opened.run(batch)),
+            "uncaptured": opened.uncaptured,
         }
         rows = inspector_rows(opened.information())
     finally:

@@ -1,5 +1,6 @@
 """An engine on a device, as far as stand-ins go: a driver whose memory is the machine's own, and a
-runtime whose engine is the ONNX file on the CPU. Everything between the two is the real thing.
+runtime whose engine is the ONNX file on the CPU. Everything between the two is the real thing,
+down to the C calls.
 """
 
 from __future__ import annotations
@@ -33,15 +34,25 @@ int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : a == 76 ? 6 
 int cuDeviceTotalMem_v2(size_t *n, int d) { *n = 16ull << 30; return 0; }
 int cuDevicePrimaryCtxRetain(void **c, int d) { *c = c; return 0; }
 int cuDevicePrimaryCtxRelease_v2(int d) { return 0; }
-int cuCtxSetCurrent(void *c) { return 0; }
+int cuCtxPushCurrent_v2(void *c) { return c == 0; }
+int cuCtxPopCurrent_v2(void **c) { *c = 0; return 0; }
 int cuStreamCreate(void **s, unsigned f) { *s = s; return f != 1; }
 int cuStreamDestroy_v2(void *s) { return 0; }
 int cuStreamSynchronize(void *s) { return 0; }
 int cuMemAlloc_v2(ptr *p, size_t n) { if (n > 1 << 20) return 2; *p = (ptr) malloc(n); return 0; }
 int cuMemFree_v2(ptr p) { free((void *) p); return 0; }
+int cuMemHostAlloc(void **p, size_t n, unsigned f) { *p = malloc(n); return f; }
+int cuMemFreeHost(void *p) { free(p); return 0; }
 int cuMemcpyHtoDAsync_v2(ptr d, void *s, size_t n, void *q) { memcpy((void *) d, s, n); return 0; }
 int cuMemcpyDtoHAsync_v2(void *d, ptr s, size_t n, void *q) { memcpy(d, (void *) s, n); return 0; }
-int cuGetErrorName(int e, const char **t) { *t = "CUDA_ERROR_OUT_OF_MEMORY"; return 0; }
+int cuStreamBeginCapture_v2(void *s, int m) { return 801; }
+int cuStreamEndCapture(void *s, void **g) { return 801; }
+int cuGraphInstantiateWithFlags(void **e, void *g, unsigned long long f) { return 801; }
+int cuGraphLaunch(void *e, void *s) { return 801; }
+int cuGraphExecDestroy(void *e) { return 801; }
+int cuGraphDestroy(void *g) { return 801; }
+int cuGetErrorName(int e, const char **t) {
+  *t = e == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_NOT_SUPPORTED"; return 0; }
 int nvmlInit_v2(void) { return 0; }
 int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *s, unsigned n) { strncpy(s, "580.65.06", n); return 0; }
@@ -53,16 +64,22 @@ from ctedge.cuda_driver import find_device, why_no_device
 print(find_device())
 print(why_no_device())
 if find_device():
-    from ctedge_export.engine.device import Cuda
-    cuda = Cuda()
-    sent = np.arange(1000, dtype=np.float32)
-    address, back = cuda.allocate(sent.nbytes), np.zeros_like(sent)
-    cuda.upload(address, sent)
-    cuda.download(back, address)
-    cuda.wait()
-    print(np.array_equal(sent, back))
-    try: cuda.allocate(2 << 20)
-    except Exception as error: print(type(error).__name__, error.found)
+    from contextlib import ExitStack
+    from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
+    cuda, owner = Cuda("testing"), ExitStack()
+    with cuda.current(), owner:
+        stream = cuda.stream(owner)
+        sent, back = (cuda.pinned(1000, np.float32, owner) for _ in range(2))
+        sent[:], back[:] = np.arange(1000), 0
+        address = cuda.allocate(sent.nbytes, owner)
+        cuda.upload(address, sent, stream)
+        cuda.download(back, address, stream)
+        cuda.wait(stream)
+        print(np.array_equal(sent, back))
+        try: cuda.allocate(2 << 20, owner)
+        except CudaFailure as error: print(error, error.final)
+        try: cuda.begin_capture(stream)
+        except CudaFailure as error: print(error, error.final)
     cuda.close()
     cuda.close()
 """
@@ -88,12 +105,13 @@ def ask(driver: Path, **environment: str) -> list[str]:
 
 
 def test_a_driver_is_asked_for_its_gpu_and_copies_what_it_is_given(driver: Path) -> None:
-    device, why, copied, refused = ask(driver)
+    device, why, copied, refused, uncaptured = ask(driver)
     expected = "gpu='NVIDIA RTX A4000', compute_capability='8.6', memory_bytes=17179869184"
     assert f"{expected}, driver='580.65.06', cuda='13.2'" in device
     assert why == "a GPU"
     assert copied == "True"
-    assert refused == "RuntimeUnavailable CUDA_ERROR_OUT_OF_MEMORY"
+    assert refused == "CUDA_ERROR_OUT_OF_MEMORY (cuMemAlloc_v2) False"
+    assert uncaptured == "CUDA_ERROR_NOT_SUPPORTED (cuStreamBeginCapture_v2) False"
 
 
 def test_a_driver_that_sees_no_gpu_is_no_device(driver: Path) -> None:
@@ -132,6 +150,7 @@ session = OnnxRuntime(bundle.model_bytes("fp16"), name="fp16")
 names = [bundle.input_name, *bundle.output_names]
 
 class Context:
+    active_optimization_profile = 0
     def __init__(self): self.at, self.shape = {}, None
     def set_input_shape(self, name, shape): self.shape = tuple(shape); return True
     def get_tensor_shape(self, name): return (self.shape[0], 1)
@@ -159,7 +178,10 @@ class Engine:
     def get_tensor_name(self, index): return names[index]
     def get_tensor_mode(self, name):
         return trt.TensorIOMode.INPUT if name == names[0] else trt.TensorIOMode.OUTPUT
-    def create_execution_context(self): return Context()
+    def get_tensor_dtype(self, name): return trt.DataType.FLOAT
+    def get_tensor_shape(self, name): return (-1, *bundle.input_shape)
+    def create_runtime_config(self): return type("Config", (), {})()
+    def create_execution_context(self, how): return Context()
     def create_engine_inspector(self): return Inspector()
 
 class Runtime:

@@ -13,9 +13,9 @@ from sklearn.metrics import log_loss, recall_score, roc_curve
 
 from ctedge.errors import DatasetError
 from ctedge_training.judging.calibration import (
+    LEAST_SCANS,
     TEMPERATURE_RANGE,
     calibration_error,
-    LEAST_SCANS,
     fit_line,
     fit_temperature,
     reliability,

@@ -40,7 +40,7 @@ def test_nifti_round_trip_and_equal_bytes(tmp_path, small, suffix):
 
 
 def test_nifti_refuses_another_suffix(tmp_path, small):
-    with pytest.raises(ValueError, match=r"\.nii"):
+    with pytest.raises(OutputError, match=r"\.nii"):
         write_nifti(small, tmp_path / "scan.mha")
 
 
@@ -140,5 +140,5 @@ def test_dataset_of_uniform_scores_in_two_processes(tmp_path):
     ],
 )
 def test_dataset_refuses_bad_arguments(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(OutputError, match=message):
         write_dataset(tmp_path, **{"count": 1, "seed": 0, "shape": SMALL, **change})

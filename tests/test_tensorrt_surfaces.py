@@ -20,7 +20,8 @@ import pytest
 from conftest import REPOSITORY
 from ctedge_export.engine import surface
 
-PACKAGE = REPOSITORY / "export" / "ctedge_export" / "engine"
+#: Where TensorRT is called: it is built with in the one, run in the other.
+SOURCES = ("export/ctedge_export/engine/*.py", "sdk/ctedge/runtimes/tensorrt_*.py")
 
 #: Distribution and version, the number in its libraries' names, whether it is strongly typed only.
 WHEELS = {
@@ -164,7 +165,8 @@ def check(found: dict[str, Any]) -> None:
 
 
 def trees() -> list[ast.AST]:
-    return [ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))]
+    paths = [path for source in SOURCES for path in sorted(REPOSITORY.glob(source))]
+    return [ast.parse(path.read_text()) for path in paths]
 
 
 def declared(owner: str) -> set[str]:

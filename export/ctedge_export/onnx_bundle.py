@@ -17,10 +17,11 @@ from ctedge.run_folder import RunFolder, read_run
 from ctedge.spec import SliceSpec
 from ctedge_export.card import model_card
 from ctedge_export.gates import against_keras as gate
-from ctedge_export.gates import structural
+from ctedge_export.gates import keras_maps, structural
 from ctedge_export.gates.inputs import GOLDEN_NAMES, gate_inputs
 from ctedge_export.kept import keep
 from ctedge_export.network.keras_model import load_keras
+from ctedge_export.network.maps import Explained, explain
 from ctedge_export.network.onnx_model import Converted
 from ctedge_export.network.quiet import import_tensorflow
 from ctedge_export.network.slices import convert_slices
@@ -72,7 +73,10 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     converted = _convert(run, trained)
     nodes = len(converted.model.graph.node)
     say(f"converted: {converted.folded} BatchNorm folded, {nodes} nodes, checker passed")
-    onnx_bytes = converted.model.SerializeToString(deterministic=True)
+    explained = explain(converted.model, task=run.task)
+    if explained.missing:
+        say(f"it will not explain every answer: {explained.missing}")
+    onnx_bytes = explained.model.SerializeToString(deterministic=True)
     shown = gate_inputs(run.spec)
     found = versions()
     result = gate.compare(
@@ -88,13 +92,17 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
         f"gate passed: max |d{result.output}| {result.max_difference:.2g}"
         f" <= {result.tolerance:g} on {len(shown)} inputs"
     )
-    structure = structural.check(onnx_bytes, task=run.task)
-    if not structure.passed:
-        raise GateFailed(
-            "the graph is not as every runtime takes it whole",
-            found=structure,
-            fix="export with the versions of the `export` extra",
-        )
+    further = {
+        "structural": structural.check(onnx_bytes, task=run.task),
+        "maps": keras_maps.check(trained, onnx_bytes, converted, explained.maps, shown),
+    }
+    for gate_name, checked in further.items():
+        if not checked.passed:
+            raise GateFailed(
+                f"the {gate_name} gate failed",
+                found=checked,
+                fix="export with the versions of the `export` extra",
+            )
     golden = [item for item in shown if item.name in GOLDEN_NAMES]
     files = {f"golden/{item.name}.npy.gz": pack_levels(item.levels) for item in golden}
     name = target.name.removesuffix(".ctedge")
@@ -105,14 +113,17 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
             "labels": list(run.labels),
             "threshold": run.threshold,
             "spec": run.spec.to_json(),
-            "model": _model(run),
+            "model": _model(run, explained),
             "golden": [
                 {"name": item.name, "input": file, "outputs": result.outputs[item.name]}
                 for item, file in zip(golden, files, strict=True)
             ],
             "metrics": run.document["metrics"],
             "provenance": provenance(run, converted, found=found),
-            "gates": {"onnx": result.to_json(), "structural": structure.to_json()},
+            "gates": {
+                "onnx": result.to_json(),
+                **{name: checked.to_json() for name, checked in further.items()},
+            },
         },
         members={
             MODEL_NAME: onnx_bytes,
@@ -137,13 +148,14 @@ def _convert(run: RunFolder, trained: keras.Model) -> Converted:
     return convert_volumes(trained, task=run.task, spec=run.spec, properties=properties)
 
 
-def _model(run: RunFolder) -> dict[str, Any]:
+def _model(run: RunFolder, explained: Explained) -> dict[str, Any]:
     shape = [run.spec.input_shape[-1], *run.spec.shape]
     return {
         "member": MODEL_NAME,
         "opset": OPSET,
         "input": {"name": TASK_INPUTS[run.task], "shape": shape},
         "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[run.task]],
+        "maps": explained.to_json(),
     }
 
 

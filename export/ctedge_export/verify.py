@@ -64,7 +64,7 @@ def verify_bundle(
     verified = ModelBundle.load(bundle)
     count = len(verified.member_names)
     say(f"{verified.name}: manifest {verified.digest[:12]}, {count} members, digests verified")
-    runtime = open_runtime(verified)
+    runtime = open_runtime(verified, device="cpu", runtime="onnxruntime", precision=FP32)
     try:
         cases, largest = check_golden(verified, runtime)
     finally:

@@ -25,12 +25,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ctedge.bundle_files import checked_manifest, checked_members, find_bundle
+from ctedge.bundle_files import check_model, checked_manifest, checked_members, find_bundle
 from ctedge.errors import InvalidBundle, RuntimeUnavailable, WrongTask
 from ctedge.golden import GoldenCase, unpack_levels
 from ctedge.lung_spec import LungMaskSpec
 from ctedge.manifest import CARD_NAME, Manifest, parse_manifest
-from ctedge.onnx_guard import FLOAT32, ModelFacts, TensorFacts, inspect_model
+from ctedge.maps import MapRecord
+from ctedge.onnx_guard import inspect_model
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
 from ctedge.variants import FP32, Variant
 
@@ -77,7 +78,8 @@ class ModelBundle:
             if name.endswith(".onnx"):
                 facts = inspect_model(data)
                 if name in opsets:
-                    _compare(facts, manifest, opsets[name])
+                    whole = name == manifest.model
+                    check_model(facts, manifest, opsets[name], whole=whole)
         digest = hashlib.sha256(raw).hexdigest()
         return cls(path=folder, digest=digest, _manifest=manifest, _members=members)
 
@@ -172,6 +174,11 @@ class ModelBundle:
         return tuple(tensor.name for tensor in self._manifest.outputs)
 
     @property
+    def maps(self) -> tuple[MapRecord, ...]:
+        """The maps that the FP32 network can draw, finest last."""
+        return self._manifest.maps
+
+    @property
     def model(self) -> bytes:
         """The FP32 ONNX file: exactly the bytes whose digest was checked."""
         return self._members[self._manifest.model]
@@ -264,30 +271,3 @@ def _wrong_task(name: str, found: str, expected: str) -> WrongTask:
         expected=expected,
         fix=f"load a bundle made for {expected}, or use the class that takes {found}",
     )
-
-
-def _compare(facts: ModelFacts, manifest: Manifest, opset: int) -> None:
-    """Hold an ONNX file against what the manifest says about it."""
-    found = (
-        facts.opset,
-        [_signature(t) for t in facts.inputs],
-        [_signature(t) for t in facts.outputs],
-    )
-    expected = (
-        opset,
-        [(manifest.input.name, FLOAT32, True, manifest.input.shape)],
-        [(tensor.name, FLOAT32, True, tensor.shape) for tensor in manifest.outputs],
-    )
-    if found != expected:
-        raise InvalidBundle(
-            "the model is not what its manifest says: opset, inputs, outputs, each as"
-            " (name, type, dynamic batch, shape)",
-            found=found,
-            expected=expected,
-            fix="export the bundle again",
-        )
-
-
-def _signature(tensor: TensorFacts) -> tuple[str, int, bool, tuple[object, ...]]:
-    dynamic = bool(tensor.shape) and isinstance(tensor.shape[0], str)
-    return (tensor.name, tensor.element_type, dynamic, tensor.shape[1:])

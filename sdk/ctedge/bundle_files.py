@@ -20,6 +20,7 @@ from ctedge.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
 )
+from ctedge.onnx_guard import FLOAT32, ModelFacts, TensorFacts
 
 _SHIPPED = Path(__file__).parent / "models"
 _SUFFIX = ".ctedge"
@@ -204,3 +205,37 @@ def _refuse(folder: Path, name: str, found: str, expected: str = "a regular file
         expected=expected,
         fix="export the bundle again, or copy it again from where it came",
     )
+
+
+def check_model(facts: ModelFacts, manifest: Manifest, opset: int, *, whole: bool) -> None:
+    """Hold an ONNX file against what the manifest says about it; not `whole` may lack maps.
+
+    Raises:
+        InvalidBundle: another opset, other inputs or outputs.
+    """
+    found = (
+        facts.opset,
+        [_signature(t) for t in facts.inputs],
+        [_signature(t) for t in facts.outputs],
+    )
+    has = {tensor.name for tensor in facts.outputs}
+    promised = [(tensor.name, tensor.shape) for tensor in manifest.outputs]
+    promised += [(one.name, one.shape) for one in manifest.maps if whole or one.name in has]
+    expected = (
+        opset,
+        [(manifest.input.name, FLOAT32, True, manifest.input.shape)],
+        [(name, FLOAT32, True, shape) for name, shape in promised],
+    )
+    if found != expected:
+        raise InvalidBundle(
+            "the model is not what its manifest says: opset, inputs, outputs, each as"
+            " (name, type, dynamic batch, shape)",
+            found=found,
+            expected=expected,
+            fix="export the bundle again",
+        )
+
+
+def _signature(tensor: TensorFacts) -> tuple[str, int, bool, tuple[object, ...]]:
+    dynamic = bool(tensor.shape) and isinstance(tensor.shape[0], str)
+    return (tensor.name, tensor.element_type, dynamic, tensor.shape[1:])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ctedge.bundle import ModelBundle
 from ctedge.bundle_files import shipped_bundles
-from ctedge.errors import CTEdgeError
+from ctedge.errors import CTEdgeError, RuntimeUnavailable
 from ctedge.extras import install_line, version_of
-from ctedge.verification import check_golden
+
+if TYPE_CHECKING:
+    from ctedge.runtimes.choice import Verdict
 
 #: Distributions worth knowing about: what they are for, and the extra that brings them.
 PACKAGES = (
@@ -23,12 +26,12 @@ PACKAGES = (
     ("pillow", "pictures of slices", "pictures"),
     ("onnxruntime", "inference on the CPU", "cpu"),
     ("onnxruntime-gpu", "inference on an NVIDIA GPU", "gpu"),
-    ("openvino", "a runtime to come", "openvino"),
-    ("tensorrt", "a runtime to come", "tensorrt"),
     ("tf2onnx", "export to ONNX", "export"),
     ("onnx", "export to ONNX", "export"),
     ("keras", "training", "training"),
 )
+
+State = Literal["ok", "missing", "broken"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Finding:
     """
 
     subject: str
-    state: Literal["ok", "missing", "broken"]
+    state: State
     detail: str
     fix: str | None = None
 
@@ -52,8 +55,9 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at Python, the packages, the driver, and run the shipped models on golden inputs."""
-    return [_python(), *_packages(), _driver(), *map(_bundle, shipped_bundles())]
+    """Look at Python, packages, runtimes, the driver, and what the shipped models run on."""
+    models = [finding for name in shipped_bundles() for finding in _bundle(name)]
+    return [_python(), *_packages(), _openvino(), *_tensorrt(), _driver(), *models]
 
 
 def _python() -> Finding:
@@ -105,6 +109,46 @@ def _line_that_adds(name: str, extra: str | None, runtimes: dict[str, str]) -> s
     return "".join(f"pip uninstall -y {other}; " for other in in_the_way) + install_line(extra)
 
 
+def _openvino() -> Finding:
+    """Whether OpenVINO is there, loads, and which devices it finds."""
+    from ctedge.runtimes.openvino_runtime import devices
+
+    purpose = "for inference on a CPU, faster, and on an Intel GPU"
+    try:
+        found = ", ".join(devices())
+    except RuntimeUnavailable as error:
+        installed = version_of("openvino")
+        return Finding(
+            subject="openvino",
+            state="broken" if installed else "missing",
+            detail=f"{installed}, {error.what} ({error.found})"
+            if installed
+            else f"not installed, {purpose}",
+            fix=error.fix,
+        )
+    version = version_of("openvino") or "of unknown version"
+    return Finding(subject="openvino", state="ok", detail=f"{version}, finds {found}; {purpose}")
+
+
+def _tensorrt() -> list[Finding]:
+    """The TensorRTs that can be imported; one that is absent, or lacks its C libraries, is not."""
+    from ctedge.engine_machine import MODULES, installed_versions
+
+    found = installed_versions()
+    purpose = "for a bundle's engines on an NVIDIA GPU"
+    return [
+        Finding(subject=runtime, state="ok", detail=f"{found[runtime]}, {purpose}")
+        if runtime in found
+        else Finding(
+            subject=runtime,
+            state="missing",
+            detail=f"{module} cannot be imported, {purpose}",
+            fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
+        )
+        for runtime, module in MODULES.items()
+    ]
+
+
 def _driver() -> Finding:
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
@@ -114,19 +158,45 @@ def _driver() -> Finding:
     return Finding(subject="NVIDIA driver", state="ok", detail=f"{library} loads")
 
 
-def _bundle(name: str) -> Finding:
-    """Verify a shipped bundle and run its golden cases."""
-    from ctedge.runtimes import open_runtime
+def _bundle(name: str) -> list[Finding]:
+    """Verify a shipped bundle, and run its golden cases on whatever may run it here."""
+    from ctedge.runtimes.choice import survey
 
     subject = f"model {name}"
     try:
-        bundle = ModelBundle.load(name)
-        runtime = open_runtime(bundle)
-        try:
-            cases, largest = check_golden(bundle, runtime)
-        finally:
-            runtime.close()
+        verdicts = survey(ModelBundle.load(name))
     except CTEdgeError as error:
-        return Finding(subject=subject, state="broken", detail=error.what, fix=error.fix)
-    answers = f"{cases} golden cases answered on {runtime.name} within {largest:.1g}"
-    return Finding(subject=subject, state="ok", detail=f"digests hold, {answers}")
+        return [Finding(subject=subject, state="broken", detail=error.what, fix=error.fix)]
+    taken = [verdict.candidate for verdict in verdicts if verdict.state == "taken"]
+    first = Finding(
+        subject=subject,
+        state="ok" if taken else "broken",
+        detail=f"digests hold; {taken[0] if taken else 'nothing here'} runs it",
+        fix=None if taken else install_line("cpu"),
+    )
+    return [first, *_reasons(subject, verdicts)]
+
+
+#: What a verdict on one way to run a model means for the machine, and in words.
+_STATES: dict[str, tuple[State, str]] = {
+    "taken": ("ok", "chosen"),
+    "works": ("ok", "works, slower"),
+    "refused": ("missing", "not here"),
+    "failed": ("broken", "failed"),
+}
+
+
+def _reasons(subject: str, verdicts: Sequence[Verdict]) -> list[Finding]:
+    """Why one way to run a model was chosen and the others were not, those alike in one line."""
+    alike: dict[tuple[str, str, str | None], list[str]] = {}
+    for verdict in verdicts:
+        alike.setdefault((verdict.state, verdict.reason, verdict.fix), []).append(verdict.candidate)
+    return [
+        Finding(
+            subject=subject,
+            state=_STATES[state][0],
+            detail=f"{', '.join(names)}: {_STATES[state][1]}: {reason}",
+            fix=fix,
+        )
+        for (state, reason, fix), names in alike.items()
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from ctedge.bundle import ModelBundle
 from ctedge.clock import Clock
-from ctedge.errors import InferenceFailed
+from ctedge.errors import InferenceFailed, RuntimeUnavailable
+from ctedge.maps import MapRecord
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.scan import CTScan
 from ctedge.tensor import network_batch
@@ -47,21 +48,27 @@ class Door(ABC, Generic[Result]):
         *,
         device: Device | None = None,
         runtime: RuntimeName | None = None,
+        precision: str | None = None,
     ) -> Self:
-        """Verify a bundle and load its network.
+        """Verify a bundle and load its network with the fastest runtime that may be trusted here.
+
+        What is named is strict; how the rest is chosen says `ctedge.runtimes.choice`.
 
         Args:
             bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
-            device: "cpu", "cuda", or "auto" (None means the same), in this version always the
-                CPU. What is named is strict.
-            runtime: "onnxruntime", or None, which means the same in this version.
+            device: "cpu"; "cuda", an NVIDIA GPU; "gpu", an Intel GPU; or "auto" (None means the
+                same): an NVIDIA GPU, else the CPU.
+            runtime: "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
+            precision: "fp32", "fp16", "bf16" or "int8".
 
         Raises:
             BundleError: not there, damaged, tampered with, unsafe, or made for another door.
-            RuntimeUnavailable: the device or runtime cannot be had on this machine.
+            RuntimeUnavailable: the device, runtime or precision cannot be had on this machine.
         """
         verified = ModelBundle.load(bundle, task=cls.task)
-        return cls(verified, open_runtime(verified, device=device, runtime=runtime))
+        return cls(
+            verified, open_runtime(verified, device=device, runtime=runtime, precision=precision)
+        )
 
     @property
     def runtime(self) -> str:
@@ -69,19 +76,29 @@ class Door(ABC, Generic[Result]):
         return self._runtime.name
 
     @abstractmethod
-    def predict(self, source: Source, *, assess: bool = False, strict: bool = False) -> Result:
+    def predict(
+        self, source: Source, *, assess: bool = False, strict: bool = False, explain: bool = False
+    ) -> Result:
         """Judge one source."""
 
     def predict_batch(
-        self, sources: Iterable[Source], *, assess: bool = False, strict: bool = False
+        self,
+        sources: Iterable[Source],
+        *,
+        assess: bool = False,
+        strict: bool = False,
+        explain: bool = False,
     ) -> list[Result]:
         """Judge several sources, in order. The first that fails raises, as `predict` does.
 
         Args:
             sources: as `predict` takes them.
-            assess, strict: as `predict` takes them.
+            assess, strict, explain: as `predict` takes them.
         """
-        return [self.predict(source, assess=assess, strict=strict) for source in sources]
+        return [
+            self.predict(source, assess=assess, strict=strict, explain=explain)
+            for source in sources
+        ]
 
     def warm_up(self) -> None:
         """Run the network once on air, so that the first scan is not the slow one.
@@ -108,15 +125,53 @@ class Door(ABC, Generic[Result]):
 
     def _run(self, inputs: npt.NDArray[np.float32]) -> list[dict[str, float]]:
         """The network's outputs by name, for each of (N, *spec.shape) inputs."""
-        answers = self._runtime.run(network_batch(inputs, self.bundle.spec))
+        return self._checked(
+            len(inputs), self._runtime.run(network_batch(inputs, self.bundle.spec))
+        )
+
+    def _run_explained(
+        self, inputs: npt.NDArray[np.float32], record: MapRecord
+    ) -> tuple[list[dict[str, float]], npt.NDArray[np.float32]]:
+        """The same, and a map (N, *record.shape) of each answer."""
+        names = [*self.bundle.output_names, record.name]
+        answers = self._runtime.run(network_batch(inputs, self.bundle.spec), outputs=names)
+        cells = answers.pop(record.name)
+        if cells.shape != (len(inputs), *record.shape) or not np.isfinite(cells).all():
+            raise InferenceFailed(
+                f"the map of {self.bundle.name} is none: not finite, or of another shape",
+                found=cells.shape,
+                expected=(len(inputs), *record.shape),
+                fix="run `ctedge export verify` on the bundle, and report the scan",
+            )
+        return self._checked(len(inputs), answers), cells
+
+    def _finest_map(self) -> MapRecord:
+        """The finest map that this network draws on this runtime.
+
+        Raises:
+            RuntimeUnavailable: it draws none.
+        """
+        drawn = [record for record in self.bundle.maps if record.name in self._runtime.maps]
+        if not drawn:
+            raise RuntimeUnavailable(
+                f"{self.bundle.name} does not explain its answers on {self.runtime}",
+                found=f"maps of its network: {[one.name for one in self.bundle.maps]}",
+                fix="export it again with `ctedge export onnx`, or take runtime='onnxruntime'",
+            )
+        return drawn[-1]
+
+    def _checked(
+        self, count: int, answers: Mapping[str, npt.NDArray[np.float32]]
+    ) -> list[dict[str, float]]:
+        """Answers, one a row; raises InferenceFailed where one is none."""
         # Of another size it is no answer: the last check below refuses NaN.
         numbers = {
-            name: answer.ravel() if answer.size == len(inputs) else np.full(len(inputs), np.nan)
+            name: answer.ravel() if answer.size == count else np.full(count, np.nan)
             for name, answer in answers.items()
         }
         outputs = [
             {name: float(values[index]) for name, values in numbers.items()}
-            for index in range(len(inputs))
+            for index in range(count)
         ]
         if not all(_is_answer(output) for output in outputs):
             raise InferenceFailed(

@@ -22,8 +22,12 @@ def load_door(
     *,
     device: Device | None = None,
     runtime: RuntimeName | None = None,
+    precision: str | None = None,
 ) -> Door[Any]:
     """Load a bundle into the door for its task.
+
+    Args:
+        bundle, device, runtime, precision: as of `Classifier.load`.
 
     Raises:
         BundleError: not there, damaged, unsafe, or of a task that has no door.
@@ -37,4 +41,5 @@ def load_door(
             expected=" or ".join(_DOORS),
             fix="find lungs with LungSegmenter.load(bundle).segment(scan)",
         )
-    return _DOORS[verified.task](verified, open_runtime(verified, device=device, runtime=runtime))
+    opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
+    return _DOORS[verified.task](verified, opened)

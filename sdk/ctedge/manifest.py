@@ -16,6 +16,7 @@
                                               slices: {"name": "image", "shape": [3, 224, 224]}
         "outputs": [{"name": "logit", "shape": [1]}, ...]               without the batch axis;
                                               lungs: {"name": "logits", "shape": [3, 256, 256]}
+        "maps": [...]                         may be left out; see ctedge.maps
       },
       "members": {"model.onnx": {"sha256": "64 hex digits", "bytes": 5412345}, ...},
       "golden": [{"name": "...", "input": "golden/....npy.gz", "outputs": {"logit": 1.5}}, ...],
@@ -37,6 +38,7 @@ from typing import Any
 
 from ctedge.errors import InvalidBundle
 from ctedge.lung_spec import LUNG_LABELS, LungMaskSpec
+from ctedge.maps import CAM, MapRecord, parse_maps
 from ctedge.spec import Spec, spec_from_json
 from ctedge.strict_json import (
     list_of,
@@ -60,8 +62,7 @@ TASK_OUTPUTS = {
     "lungs": ("logits",),
 }
 
-#: The output that explains an answer, where a model has one: a map over the input.
-EXPLANATION = "cam"
+EXPLANATION = CAM
 
 #: The input tensor of a model, by task.
 TASK_INPUTS = {"classifier": "volume", "severity": "volume", "slices": "image", "lungs": "image"}
@@ -79,8 +80,7 @@ ENGINES_NAME = "engines"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_BUNDLE_BYTES = 1 << 30
 MAX_MEMBERS = 64
-_MAX_AXIS = 4096
-_MAX_LABELS = 16
+_MAX_AXIS, _MAX_LABELS = 4096, 16
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){0,2}")
@@ -125,6 +125,7 @@ class Manifest:
     opset: int
     input: Tensor
     outputs: tuple[Tensor, ...]
+    maps: tuple[MapRecord, ...]
     members: Mapping[str, Member]
     golden: tuple[GoldenRecord, ...]
     variants: Mapping[str, Variant]
@@ -161,7 +162,9 @@ def parse_manifest(raw: bytes) -> Manifest:
         refuse("task", task, " or ".join(sorted(TASK_OUTPUTS)))
     members = _members(root["members"])
     spec = _spec(root["spec"], task)
-    model = object_with(root["model"], "model", {"member", "opset", "input", "outputs"})
+    model = object_with(
+        root["model"], "model", {"member", "opset", "input", "outputs"}, optional={"maps"}
+    )
     if model["member"] != MODEL_NAME or MODEL_NAME not in members:
         refuse("model.member", model["member"], f"{MODEL_NAME}, listed in members")
     opset = model["opset"]
@@ -195,6 +198,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         opset=opset,
         input=network_input,
         outputs=outputs,
+        maps=parse_maps(model.get("maps", []), spec.shape),
         members=members,
         golden=_golden(root["golden"], members, GOLDEN_ANSWERS[task]),
         variants=parse_variants(root.get("variants", {}), members),

@@ -22,6 +22,10 @@ _GAP_GREY = 40
 _TINT = np.array([255.0, 40.0, 40.0])
 _TINT_SHARE = 0.35
 
+#: Heat from none to most: transparent, then red, then yellow.
+_WARM, _HOT = np.array([230.0, 30.0, 0.0]), np.array([255.0, 240.0, 60.0])
+_HEAT_SHARE = 0.75
+
 #: 5 x 7 glyphs, a row of five bits after the other.
 _GLYPHS = {
     "A": "0e11111f111111", "B": "1e11111e11111e", "C": "0e11101010110e", "D": "1e11111111111e",
@@ -46,6 +50,7 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
     columns: int = 8,
     count: int = 24,
     overlay: ArrayLike | None = None,
+    heat: ArrayLike | None = None,
     caption: str | None = None,
 ) -> Path:
     """Write evenly picked slices, from inferior to superior, as a radiologist looks at them.
@@ -59,6 +64,7 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
         columns: tiles in a row.
         count: tiles at most; a volume of fewer slices shows each once.
         overlay: mask like `volume`, tinted red.
+        heat: like `volume`, 0..1: nothing, then red, then yellow.
         caption: burnt in at the top, and stored as text; letters of A-Z 0-9 . % - : / only.
 
     Raises:
@@ -67,11 +73,13 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
     """
     voxels = np.asarray(volume)
     mask = None if overlay is None else np.asarray(overlay)
+    warmth = None if heat is None else np.asarray(heat)
     low, high = hu_window
     if voxels.ndim != 3 or not voxels.size:
         raise ValueError(f"volume must be (X, Y, Z), got shape {voxels.shape}")
-    if mask is not None and mask.shape != voxels.shape:
-        raise ValueError(f"overlay has shape {mask.shape}, the volume {voxels.shape}")
+    for name, given in (("overlay", mask), ("heat", warmth)):
+        if given is not None and given.shape != voxels.shape:
+            raise ValueError(f"{name} has shape {given.shape}, the volume {voxels.shape}")
     if columns < 1 or count < 1 or not low < high:
         raise ValueError(
             f"columns and count must be positive, hu_window ascending; got {columns=}, {count=}, "
@@ -85,11 +93,20 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
         if mask is not None:
             share = _display(mask[:, :, index])[:, :, None] * _TINT_SHARE
             tile = tile * (1 - share) + _TINT * share
+        if warmth is not None:
+            tile = _heated(tile, _display(warmth[:, :, index])[:, :, None])
         tiles.append(np.rint(tile).astype(np.uint8))
     sheet = _sheet(tiles, columns)
     if caption is not None:
         sheet = np.concatenate([_strip(caption.upper(), sheet.shape[1]), sheet])
     return write_atomic(path, _png(sheet, caption))
+
+
+def _heated(tile: NDArray[np.float64], heat: NDArray[np.float64]) -> NDArray[np.float64]:
+    colour = _WARM + (_HOT - _WARM) * heat**2
+    share = _HEAT_SHARE * np.sqrt(heat)
+    heated: NDArray[np.float64] = tile * (1 - share) + colour * share
+    return heated
 
 
 def _display(plane: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -22,11 +22,11 @@ from ctedge.errors import InvalidBundle, UnsafeModel
 from ctedge.wire import Field, Kind, MalformedError, Walker
 
 _PLAIN_OPERATORS = """
-    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear
-    Dropout Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool Identity LeakyRelu Log
-    MatMul Max MaxPool Mean Min Mul Neg Pad Pow QuantizeLinear Reciprocal ReduceMax ReduceMean
-    ReduceMin ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Sum
-    Tanh Transpose Unsqueeze
+    Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv ConvTranspose
+    DequantizeLinear Dropout Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool
+    Identity LeakyRelu Log MatMul Max MaxPool Mean Min Mul Neg Pad Pow QuantizeLinear
+    Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Shape Sigmoid
+    Sign Slice Softmax Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
     """
 
 #: Plain arithmetic on tensors. None of these reads a file, calls out, loops or holds a subgraph.
@@ -40,19 +40,28 @@ FLOAT32 = 1
 
 _INT, _INTS, _BYTES, _MANY = Kind.INT, Kind.INTS, Kind.BYTES, Kind.MANY
 
-_MODEL = {1: _INT, 2: _BYTES, 3: _BYTES, 4: _BYTES, 5: _INT, 6: _BYTES, 7: _BYTES, 8: _MANY}
-_MODEL |= {14: _MANY, 20: _MANY, 25: _MANY}
+MODEL_FIELDS = {1: _INT, 2: _BYTES, 3: _BYTES, 4: _BYTES, 5: _INT, 6: _BYTES, 7: _BYTES, 8: _MANY}
+MODEL_FIELDS |= {14: _MANY, 20: _MANY, 25: _MANY}
 _OPSET = {1: _BYTES, 2: _INT}
-_GRAPH = {1: _MANY, 2: _BYTES, 5: _MANY, 10: _BYTES, 11: _MANY, 12: _MANY, 13: _MANY}
-_GRAPH |= {15: _MANY, 16: _MANY}
-_NODE = {1: _MANY, 2: _MANY, 3: _BYTES, 4: _BYTES, 5: _MANY, 6: _BYTES, 7: _BYTES, 8: _BYTES}
-_NODE |= {9: _MANY}
+GRAPH_FIELDS = {1: _MANY, 2: _BYTES, 5: _MANY, 10: _BYTES, 11: _MANY, 12: _MANY, 13: _MANY}
+GRAPH_FIELDS |= {15: _MANY, 16: _MANY}
+NODE_FIELDS = {1: _MANY, 2: _MANY, 3: _BYTES, 4: _BYTES, 5: _MANY, 6: _BYTES, 7: _BYTES, 8: _BYTES}
+NODE_FIELDS |= {9: _MANY}
 _ATTRIBUTE = {1: _BYTES, 2: Kind.FLOAT, 3: _INT, 4: _BYTES, 5: _BYTES, 6: _BYTES, 7: Kind.FLOATS}
 _ATTRIBUTE |= {8: _INTS, 9: _MANY, 10: _MANY, 11: _MANY, 13: _BYTES, 20: _INT, 22: _BYTES}
 _ATTRIBUTE |= {23: _MANY}
-_TENSOR = {1: _INTS, 2: _INT, 4: _BYTES, 5: _BYTES, 7: _BYTES, 8: _BYTES, 9: _BYTES, 10: _BYTES}
-_TENSOR |= {11: _BYTES, 12: _BYTES, 13: _MANY, 14: _INT, 16: _MANY}
-_VALUE = {1: _BYTES, 2: _BYTES, 3: _BYTES, 4: _MANY}
+TENSOR_FIELDS = {
+    1: _INTS,
+    2: _INT,
+    4: _BYTES,
+    5: _BYTES,
+    7: _BYTES,
+    8: _BYTES,
+    9: _BYTES,
+    10: _BYTES,
+}
+TENSOR_FIELDS |= {11: _BYTES, 12: _BYTES, 13: _MANY, 14: _INT, 16: _MANY}
+VALUE_FIELDS = {1: _BYTES, 2: _BYTES, 3: _BYTES, 4: _MANY}
 _TYPE = {1: _BYTES, 6: _BYTES}
 _TENSOR_TYPE = {1: _INT, 2: _BYTES}
 _SHAPE = {1: _MANY}
@@ -110,7 +119,7 @@ def _model(walker: Walker, data: memoryview) -> ModelFacts:
     ir_version = 0
     opsets: list[int] = []
     graph: memoryview | None = None
-    for field in walker.fields(data, "model", _MODEL):
+    for field in walker.fields(data, "model", MODEL_FIELDS):
         if field.number == 1:
             ir_version = field.integer
         elif field.number == 7:
@@ -139,7 +148,7 @@ _Values = tuple[TensorFacts, ...]
 def _graph(walker: Walker, graph: memoryview) -> tuple[dict[str, int], _Values, _Values]:
     operators: Counter[str] = Counter()
     inputs, outputs = [], []
-    for field in walker.fields(graph, "graph", _GRAPH):
+    for field in walker.fields(graph, "graph", GRAPH_FIELDS):
         if field.number == 1:
             operators[_node(walker, field.data)] += 1
             if operators.total() > _MAX_NODES:
@@ -172,7 +181,7 @@ def _opset(walker: Walker, data: memoryview) -> int:
 def _node(walker: Walker, data: memoryview) -> str:
     name, operator, domain = "", "", ""
     attributes: list[memoryview] = []
-    for field in walker.fields(data, "node", _NODE):
+    for field in walker.fields(data, "node", NODE_FIELDS):
         if field.number == 3:
             name = field.text
         elif field.number == 4:
@@ -205,7 +214,7 @@ def _attribute(walker: Walker, data: memoryview) -> None:
 
 def _tensor(walker: Walker, data: memoryview) -> None:
     name, element_type, external = "", 0, False
-    for field in walker.fields(data, "tensor", _TENSOR):
+    for field in walker.fields(data, "tensor", TENSOR_FIELDS):
         if field.number == 2:
             element_type = field.integer
         elif field.number == 8:
@@ -220,7 +229,7 @@ def _tensor(walker: Walker, data: memoryview) -> None:
 
 def _value(walker: Walker, data: memoryview) -> TensorFacts:
     name, kind = "", memoryview(b"")
-    for field in walker.fields(data, "value", _VALUE):
+    for field in walker.fields(data, "value", VALUE_FIELDS):
         if field.number == 1:
             name = field.text
         elif field.number == 2:

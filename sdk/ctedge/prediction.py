@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ctedge.explanation import Explanation
 from ctedge.lungs import AffectedShare
 from ctedge.quality import PictureQuality, Quality
 
@@ -33,6 +34,7 @@ class _Result:
         model: the bundle's name.
         model_digest: SHA-256 of the bundle's manifest, which covers every byte of the model.
         quality: what was seen of the input.
+        explanation: where the answer comes from; None where it was not asked for.
     """
 
     source: str
@@ -41,10 +43,12 @@ class _Result:
     model: str
     model_digest: str
     quality: Quality | PictureQuality
+    explanation: Explanation | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The result as plain JSON values."""
-        return asdict(self)
+        """The result as plain JSON values; of an explanation what it is, without its map."""
+        explained = None if self.explanation is None else self.explanation.to_json()
+        return {**asdict(replace(self, explanation=None)), "explanation": explained}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ class SliceAnswer:
         logit: the network's raw output.
         probability: sigmoid of the logit: probability of the second label.
         label: the second label where probability >= threshold, else the first.
+        explanation: where the answer comes from in this slice, a scan of its own; None where it
+            was not asked for.
     """
 
     index: int
@@ -86,6 +92,7 @@ class SliceAnswer:
     logit: float
     probability: float
     label: str
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +108,15 @@ class SlicesPrediction(_Result):
 
     slices: tuple[SliceAnswer, ...]
     threshold: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON values; of explanations what they are, without their maps."""
+        plain = tuple(replace(answer, explanation=None) for answer in self.slices)
+        document = _Result.to_json(replace(self, slices=plain))
+        for answer, written in zip(self.slices, document["slices"], strict=True):
+            if answer.explanation is not None:
+                written["explanation"] = answer.explanation.to_json()
+        return document
 
     @property
     def highest(self) -> SliceAnswer:

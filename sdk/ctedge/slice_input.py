@@ -5,7 +5,7 @@ The resizing is `ctedge.preprocessing` on a volume of one slice: there is no sec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ctedge.errors import NotHounsfield, UnsupportedGeometry
 from ctedge.planes import PlanesInMemory
 from ctedge.preprocessing import NetworkInput, resample
 from ctedge.scan import CTScan
-from ctedge.spec import SliceSpec
+from ctedge.spec import PreprocessSpec, SliceSpec
 
 #: Black and white of an 8-bit picture.
 _GREY_WINDOW = (0.0, 255.0)
@@ -76,8 +76,34 @@ def _check_indices(scan: CTScan, indices: Sequence[int]) -> None:
 
 
 def _resampled(scan: CTScan, plane: npt.NDArray[Any], spec: SliceSpec) -> NetworkInput:
-    alone = replace(scan, planes=PlanesInMemory(plane[:, :, np.newaxis]))
-    return resample(alone, spec.plane)
+    return resample(_alone(scan, plane), spec.plane)
+
+
+def single_slices(scan: CTScan, indices: Sequence[int]) -> Iterator[CTScan]:
+    """Slices of a scan, each as a scan of its own at its own place.
+
+    Args:
+        scan: the volume.
+        indices: of slices that it has.
+    """
+    for index, plane in zip(indices, scan.planes.each(indices), strict=True):
+        affine = scan.affine.copy()
+        affine[:3, 3] += index * affine[:3, 2]
+        yield replace(_alone(scan, plane), affine=affine)
+
+
+def scan_of_picture(levels: npt.NDArray[np.uint8]) -> CTScan:
+    """A picture's grey levels, (rows, columns), as a scan of one slice, (X, Y, 1)."""
+    return CTScan.from_array(levels[::-1].T[:, :, np.newaxis])
+
+
+def picture_plane(spec: SliceSpec) -> PreprocessSpec:
+    """How such a scan becomes the network's input: the window is taken to be the picture's."""
+    return replace(spec.plane, hu_window=_GREY_WINDOW)
+
+
+def _alone(scan: CTScan, plane: npt.NDArray[Any]) -> CTScan:
+    return replace(scan, planes=PlanesInMemory(plane[:, :, np.newaxis]))
 
 
 def slice_of_picture(
@@ -111,8 +137,7 @@ def slice_of_picture(
             expected="(rows, columns)",
             fix="give one grey slice",
         )
-    voxels = levels[::-1].T[:, :, np.newaxis]
-    return resample(CTScan.from_array(voxels), replace(spec.plane, hu_window=_GREY_WINDOW))
+    return resample(scan_of_picture(levels), picture_plane(spec))
 
 
 def three_channels(grey: npt.NDArray[np.float32], spec: SliceSpec) -> npt.NDArray[np.float32]:

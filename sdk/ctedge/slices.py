@@ -15,6 +15,8 @@ from ctedge.bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.door import Door, Source
 from ctedge.errors import UnsupportedGeometry
+from ctedge.explanation import Explanation
+from ctedge.maps import MapRecord
 from ctedge.prediction import SliceAnswer, SlicesPrediction, label_of
 from ctedge.quality import (
     PictureQuality,
@@ -28,7 +30,13 @@ from ctedge.readers import read_slices
 from ctedge.readers.picture import is_picture, read_picture
 from ctedge.runtimes import Runtime
 from ctedge.scan import CTScan
-from ctedge.slice_input import slice_of_picture, slices_of_scan
+from ctedge.slice_input import (
+    picture_plane,
+    scan_of_picture,
+    single_slices,
+    slice_of_picture,
+    slices_of_scan,
+)
 from ctedge.volume_door import as_scan
 
 #: Slices that run together, so that the memory does not grow with the scan.
@@ -74,6 +82,7 @@ class SliceClassifier(Door[SlicesPrediction]):
         slices: Iterable[int] | None = None,
         assess: bool = False,
         strict: bool = False,
+        explain: bool = False,
     ) -> SlicesPrediction:
         """Judge slices.
 
@@ -88,14 +97,17 @@ class SliceClassifier(Door[SlicesPrediction]):
             assess: look at the whole scan, as `ctedge.assess` does, whichever slices are judged;
                 of a picture there is no more to see.
             strict: raise where there are red flags, before the network runs.
+            explain: let the network draw where each answer comes from; `slices[n].explanation`.
 
         Raises:
             InputError: the scan or picture cannot be read, is not fit to be judged, or has no
                 such slice; a picture is to be assessed.
             UnfitScan: red flags, and strict.
             MissingExtra: a picture without the extra `pictures`, assess without scipy.
+            RuntimeUnavailable: explain, and the network has no map on this runtime.
             InferenceFailed: the network's answer is not a finite number.
         """
+        record = self._finest_map() if explain else None
         clock = Clock()
         with clock.stage("read"):
             given = _open(source)
@@ -108,11 +120,8 @@ class SliceClassifier(Door[SlicesPrediction]):
         if strict:
             insist(quality, given.source)
         with clock.stage("inference"):
-            outputs = [
-                output
-                for start in range(0, len(prepared.inputs), SLICES_A_RUN)
-                for output in self._run(prepared.inputs[start : start + SLICES_A_RUN])
-            ]
+            outputs, cells = self._judge(prepared.inputs, record)
+            explanations = self._explanations(given, prepared.indices, cells, record)
         threshold = self.bundle.threshold
         return SlicesPrediction(
             slices=tuple(
@@ -122,15 +131,50 @@ class SliceClassifier(Door[SlicesPrediction]):
                     logit=output["logit"],
                     probability=output["probability"],
                     label=label_of(output["probability"], threshold, self.bundle.labels),
+                    explanation=explanation,
                 )
-                for index, z_mm, output in zip(
-                    prepared.indices, prepared.z_mm, outputs, strict=True
+                for index, z_mm, output, explanation in zip(
+                    prepared.indices, prepared.z_mm, outputs, explanations, strict=True
                 )
             ),
             threshold=threshold,
             quality=quality,
             **self._context(given.source, clock),
         )
+
+    def _judge(
+        self, inputs: npt.NDArray[np.float32], record: MapRecord | None
+    ) -> tuple[list[dict[str, float]], list[npt.NDArray[np.float32]]]:
+        """Outputs and, where asked for, maps, a few slices at a time."""
+        outputs: list[dict[str, float]] = []
+        cells: list[npt.NDArray[np.float32]] = []
+        for start in range(0, len(inputs), SLICES_A_RUN):
+            shown = inputs[start : start + SLICES_A_RUN]
+            if record is None:
+                outputs += self._run(shown)
+            else:
+                answers, drawn = self._run_explained(shown, record)
+                outputs += answers
+                cells += list(drawn)
+        return outputs, cells
+
+    def _explanations(
+        self,
+        given: CTScan | _Picture,
+        indices: tuple[int, ...],
+        cells: list[npt.NDArray[np.float32]],
+        record: MapRecord | None,
+    ) -> list[Explanation | None]:
+        if record is None:
+            return [None] * len(indices)
+        if isinstance(given, CTScan):
+            scans, spec = list(single_slices(given, indices)), self._spec.plane
+        else:
+            scans, spec = [scan_of_picture(given.levels)], picture_plane(self._spec)
+        return [
+            Explanation.of_slice(scan, spec, drawn, record)
+            for scan, drawn in zip(scans, cells, strict=True)
+        ]
 
     def _prepare(self, given: CTScan | _Picture, slices: Iterable[int] | None) -> _Prepared:
         if isinstance(given, CTScan):

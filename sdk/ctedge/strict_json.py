@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from ctedge.errors import InvalidBundle
@@ -69,13 +70,15 @@ def _finite(text: str) -> float:
     return number
 
 
-def object_with(value: object, where: str, keys: set[str]) -> dict[str, Any]:
-    """`value` as an object with exactly these keys."""
+def object_with(
+    value: object, where: str, keys: set[str], *, optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """`value` as an object with exactly these keys, and perhaps the optional ones."""
     if not isinstance(value, dict):
         refuse(where, value, "an object")
-    if set(value) != keys:
+    if set(value) - set(optional) != keys:
         missing = sorted(keys - set(value))
-        unknown = sorted(shorten(key) for key in set(value) - keys)
+        unknown = sorted(shorten(key) for key in set(value) - keys - set(optional))
         refuse(where, f"missing {missing}, unknown {unknown}", f"exactly the keys {sorted(keys)}")
     return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,6 @@ import numpy.typing as npt
 from ctedge.bundle import ModelBundle
 from ctedge.errors import GateFailed
 from ctedge.lungs.network import shares
-from ctedge.runtimes import Runtime
 from ctedge.tensor import network_batch
 from ctedge.variants import FP32
 
@@ -33,13 +33,26 @@ VARIANT_TOLERANCES = {
 }
 
 
+class Answering(Protocol):
+    """Something that answers as a `ctedge.runtimes.Runtime` does."""
+
+    @property
+    def name(self) -> str:
+        """Runtime, device and precision."""
+        ...
+
+    def run(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """All answers by name."""
+        ...
+
+
 def tolerances(precision: str) -> dict[str, float]:
     """Largest |difference| from the answers of reference, by output; any finite logit will do."""
     return TOLERANCES if precision == FP32 else VARIANT_TOLERANCES[precision]
 
 
 def check_golden(
-    bundle: ModelBundle, runtime: Runtime, *, precision: str = FP32
+    bundle: ModelBundle, runtime: Answering, *, precision: str = FP32
 ) -> tuple[int, float]:
     """Run a bundle's golden cases on a runtime.
 
@@ -81,7 +94,7 @@ def check_golden(
 
 
 def _answers(
-    bundle: ModelBundle, runtime: Runtime, inputs: npt.NDArray[np.float32]
+    bundle: ModelBundle, runtime: Answering, inputs: npt.NDArray[np.float32]
 ) -> Mapping[str, npt.ArrayLike]:
     """What a golden case records: the outputs, or, of lungs, the share of each."""
     if bundle.task == "lungs":

@@ -12,6 +12,7 @@ import numpy as np
 from ctedge.bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.door import Door, Result, Source
+from ctedge.explanation import Explanation
 from ctedge.extras import require
 from ctedge.lungs import AffectedShare, affected_share, segment_lungs
 from ctedge.preprocessing import resample
@@ -34,7 +35,9 @@ class VolumeDoor(Door[Result]):
         if self._spec.lungs_only:
             require("scipy.ndimage", extra="lungs", purpose="finding the lungs")
 
-    def predict(self, source: Source, *, assess: bool = False, strict: bool = False) -> Result:
+    def predict(
+        self, source: Source, *, assess: bool = False, strict: bool = False, explain: bool = False
+    ) -> Result:
         """Judge one scan.
 
         Args:
@@ -43,13 +46,17 @@ class VolumeDoor(Door[Result]):
             assess: look at the whole scan, as `ctedge.assess` does; the answer's `quality` then
                 says more. Needs scipy and a second or two.
             strict: raise where there are red flags, before the network runs.
+            explain: let the network draw where its answer comes from, too; takes about as long
+                again. The finest map that network and runtime have is `explanation`.
 
         Raises:
             InputError: the scan cannot be read or is not fit to be judged.
             UnfitScan: red flags, and strict.
             MissingExtra: assess, and scipy is not installed.
+            RuntimeUnavailable: explain, and the network has no map on this runtime.
             InferenceFailed: the network's answer is not a finite number.
         """
+        record = self._finest_map() if explain else None
         clock = Clock()
         with clock.stage("read"):
             scan = as_scan(source)
@@ -69,11 +76,16 @@ class VolumeDoor(Door[Result]):
         if self.measures_lungs and lungs is not None:
             with clock.stage("lungs"):
                 share = affected_share(scan, lungs)
+        shown, explanation = prepared.volume[np.newaxis], None
         with clock.stage("inference"):
-            (outputs,) = self._run(prepared.volume[np.newaxis])
-        return self._result(
-            outputs, share, {**self._context(scan.source, clock), "quality": quality}
-        )
+            if record is None:
+                (outputs,) = self._run(shown)
+            else:
+                (outputs,), (cells,) = self._run_explained(shown, record)
+                explanation = Explanation(cells=cells, scan=scan, spec=self._spec, record=record)
+        context = self._context(scan.source, clock)
+        context |= {"quality": quality, "explanation": explanation}
+        return self._result(outputs, share, context)
 
     @abstractmethod
     def _result(

@@ -1,4 +1,4 @@
-"""Walking one protobuf message's wire format: fields of known numbers and kinds, nothing else.
+"""A protobuf message's wire format, walked: fields of known numbers and kinds, nothing else.
 
 A real parser forgives: it merges a message that comes twice, takes the last of two numbers,
 skips what it does not know. Two parsers can then read one file differently. This walker refuses
@@ -97,6 +97,22 @@ class Walker:
             if position > end:
                 raise MalformedError(f"field {number} of {where} runs past its end")
             yield Field(number, value, data[start:position])
+
+
+def encoded(number: int, value: int | bytes | memoryview) -> bytes:
+    """One field as it is written: a number as a varint, bytes with their length before them."""
+    if isinstance(value, int):
+        return _number(number << 3 | _VARINT) + _number(value)
+    return _number(number << 3 | _LENGTH) + _number(len(value)) + bytes(value)
+
+
+def _number(value: int) -> bytes:
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:

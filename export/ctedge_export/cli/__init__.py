@@ -9,6 +9,7 @@ import typer
 
 from ctedge_export.cli.engine import build_engine, inspect
 from ctedge_export.cli.precision import precision, verify
+from ctedge_export.cli.triton import triton
 
 app = typer.Typer(
     name="export",
@@ -79,6 +80,7 @@ app.command("precision")(precision)
 app.command("verify")(verify)
 app.command("build-engine")(build_engine)
 app.command("inspect")(inspect)
+app.command("triton")(triton)
 
 
 def _say(line: str) -> None:

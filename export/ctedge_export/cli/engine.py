@@ -50,6 +50,9 @@ def build_engine(  # noqa: PLR0913, PLR0917 - one parameter an independent choic
             metavar="SM", help="tensorrt-rtx: sm86, or sm86,sm120, or portable.  [default: here]"
         ),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw the model's maps too, with every answer.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="ENGINE", help="[default: in BUNDLE/engines]"),
@@ -70,6 +73,7 @@ def build_engine(  # noqa: PLR0913, PLR0917 - one parameter an independent choic
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
         target=target,
+        explain=explain,
     )
     with bars() as watcher:
         path = run(

@@ -152,6 +152,7 @@ def _configure(
         "optimization_level": config.builder_optimization_level if offers_level else None,
         "version_compatible": settings.version_compatible,
         "hardware_compatible": settings.hardware_compatible,
+        "explain": settings.explain,
     }
 
 

@@ -117,11 +117,11 @@ def _why_closed(record: EngineRecord) -> str | None:
 
 
 def _open(record: EngineRecord, plan: bytes) -> tuple[str, str | None]:
-    from ctedge_export.engine.device import DeviceEngine
+    from ctedge.runtimes.tensorrt_engine import TensorrtEngine
     from ctedge_export.engine.flavours import load_flavour
 
     try:
-        opened = DeviceEngine(load_flavour(record.runtime), plan, record)
+        opened = TensorrtEngine(load_flavour(record.runtime).trt, plan, record)
     except CTEdgeError as error:
         return "", f"{error.what} ({error.found})"
     try:

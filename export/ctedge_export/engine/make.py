@@ -15,6 +15,7 @@ from ctedge.engines import ENGINE_SUFFIX, engine_name, record_path
 from ctedge.errors import OutputError
 from ctedge.files import write_atomic
 from ctedge.manifest import ENGINES_NAME
+from ctedge.onnx_parts import answers_of
 from ctedge_export.engine.build import Built, build_plan
 from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.lock import build_lock
@@ -78,7 +79,7 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
     with build_lock(path):
         built = build_plan(
             flavour,
-            source.data,
+            source.data if settings.explain else answers_of(source.data),
             precision=precision,
             settings=settings,
             target=target,

@@ -32,6 +32,7 @@ class Settings:
         hardware_compatible: GPUs of compute capability 8.0 and newer run it as well.
         target: what an ahead-of-time build is for: "sm86", "sm86,sm120" or "portable"; None means
             the GPU that is here, and "portable" where there is none.
+        explain: the engine draws the maps of its model too, with every answer.
     """
 
     max_batch: int = 1
@@ -40,6 +41,7 @@ class Settings:
     version_compatible: bool = False
     hardware_compatible: bool = False
     target: str | None = None
+    explain: bool = False
 
 
 def choose_target(flavour: Flavour, settings: Settings, site: Site) -> Target:

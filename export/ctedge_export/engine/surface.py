@@ -1,4 +1,4 @@
-"""Every name of TensorRT's Python API that this package uses, by class.
+"""Every name of TensorRT's Python API that ctedge uses, here and in its runtime, by class.
 
 Tests hold this list against the code (nothing else is used, nothing here is unused) and against
 the bindings of each TensorRT that is served: a name that went away fails there, at no customer.
@@ -21,6 +21,7 @@ VARIABLES = {
     "deserialiser": "Runtime",
     "engine": "ICudaEngine",
     "context": "IExecutionContext",
+    "running": "IRuntimeConfig",
     "inspector": "EngineInspector",
 }
 
@@ -46,20 +47,22 @@ REQUIRED = {
     "ILayer": {"get_input", "get_output", "name", "num_outputs", "type"},
     "ITensor": {"dtype", "name", "shape"},
     "Runtime": {"deserialize_cuda_engine"},
-    "ICudaEngine": {"create_engine_inspector", "create_execution_context", "get_tensor_mode"}
-    | {"get_tensor_name", "num_io_tensors"},
-    "IExecutionContext": {"execute_async_v3", "get_tensor_shape", "set_input_shape"}
-    | {"set_tensor_address"},
+    "ICudaEngine": {"create_engine_inspector", "create_execution_context", "get_tensor_dtype"}
+    | {"get_tensor_mode", "get_tensor_name", "get_tensor_shape", "num_io_tensors"},
+    "IExecutionContext": {"active_optimization_profile", "execute_async_v3", "get_tensor_shape"}
+    | {"set_input_shape", "set_tensor_address"},
     "EngineInspector": {"get_engine_information"},
     "TensorIOMode": {"INPUT"},
 }
 
 _UNTYPED = "not STRONGLY_TYPED"
+_KERNELS = "DynamicShapesKernelSpecializationStrategy"
 
 #: What some have, each with the name that the code asks for with hasattr before it takes it.
 OPTIONAL = {
     "": {
         "ComputeCapability": "ComputeCapability",
+        "DynamicShapesKernelSpecializationStrategy": _KERNELS,
         "HardwareCompatibilityLevel": "HardwareCompatibilityLevel",
         "IProgressMonitor": "IProgressMonitor",
     },
@@ -69,6 +72,7 @@ OPTIONAL = {
         "VERSION_COMPATIBLE": "VERSION_COMPATIBLE",
     },
     "ComputeCapability": {"__members__": "ComputeCapability"},
+    "DynamicShapesKernelSpecializationStrategy": {"EAGER": _KERNELS},
     "HardwareCompatibilityLevel": {"AMPERE_PLUS": "HardwareCompatibilityLevel"},
     "IBuilderConfig": {
         "builder_optimization_level": "builder_optimization_level",
@@ -77,8 +81,11 @@ OPTIONAL = {
         "progress_monitor": "IProgressMonitor",
         "set_compute_capability": "ComputeCapability",
     },
+    "ICudaEngine": {"create_runtime_config": _KERNELS},
+    "IRuntimeConfig": {"dynamic_shapes_kernel_specialization_strategy": _KERNELS},
     "NetworkDefinitionCreationFlag": {
         "EXPLICIT_BATCH": _UNTYPED,
         "STRONGLY_TYPED": "STRONGLY_TYPED",
     },
+    "Runtime": {"engine_host_code_allowed": "VERSION_COMPATIBLE"},
 }

@@ -13,6 +13,7 @@ from typing import Any
 
 from ctedge.engine_record import DECLARED, TYPED, Layers
 from ctedge.errors import GateFailed
+from ctedge.maps import MAPS
 
 #: So much of the convolutions must work in a precision for the engine to bear its name.
 LEAST_SHARE = 0.95
@@ -52,12 +53,13 @@ def layers_of(network: Any, *, strongly_typed: bool) -> Layers:
 
 
 def shares_of(rows: Iterable[tuple[str, str, str]], *, source: str) -> Layers:
-    """Shares by precision, from layers as (name, type, precision)."""
+    """Shares by precision, from layers as (name, type, precision); those of maps do not count."""
     listed = tuple(rows)
+    answering = [row for row in listed if row[0].split(".")[0] not in MAPS]
     return Layers(
         source=source,
-        shares=_shares(precision for _, _, precision in listed),
-        convolutions=_shares(precision for _, kind, precision in listed if is_convolution(kind)),
+        shares=_shares(precision for _, _, precision in answering),
+        convolutions=_shares(precision for _, kind, precision in answering if is_convolution(kind)),
         listed=listed,
     )
 

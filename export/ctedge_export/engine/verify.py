@@ -19,7 +19,7 @@ from ctedge.engines import check_engine, list_engines, read_engine, read_record,
 from ctedge.errors import EngineMismatch, GateFailed
 from ctedge.extras import require
 from ctedge.files import write_atomic
-from ctedge_export.engine.device import DeviceEngine
+from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.inspector import inspected_layers
 from ctedge_export.engine.typed_network import require_share
@@ -74,7 +74,7 @@ def gated(
         say(f"device gate not run: {reason}")
         return record
     require("onnxruntime", extra="cpu", purpose="the gate of an engine")
-    opened = DeviceEngine(flavour, plan, record)
+    opened = TensorrtEngine(flavour.trt, plan, record)
     try:
         layers = inspected_layers(opened.information())
         if layers is not None:

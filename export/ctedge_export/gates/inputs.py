@@ -40,6 +40,9 @@ _MORE_CHESTS = (0.0, 0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
 #: The chest that is turned, darkened, cut and so on.
 _CHANGED_SHARE = 0.1
 
+#: Inputs of which hardly two neighbours are alike.
+NOISE = ("noise", "low-noise")
+
 _Values = npt.NDArray[np.floating]
 
 

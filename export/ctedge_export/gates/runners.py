@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.extras import version_of
-from ctedge.manifest import EXPLANATION
+from ctedge.onnx_parts import answers_of
 from ctedge.runtimes.onnx_runtime import OnnxRuntime, usable_cpus
 from ctedge.variants import FP32
 from ctedge_export.precision.rounded import write_out_roundings
@@ -93,13 +93,12 @@ def _openvino(onnx_bytes: bytes, precision: str) -> list[Runner]:
         "INFERENCE_PRECISION_HINT": _OPENVINO[precision],
         "INFERENCE_NUM_THREADS": usable_cpus(),
     }
-    compiled = core.compile_model(core.read_model(onnx_bytes), "CPU", options)
+    compiled = core.compile_model(core.read_model(answers_of(onnx_bytes)), "CPU", options)
 
     def run(batch: Batch, *, outputs: Sequence[str] | None = None) -> dict[str, Any]:
         answers = compiled([batch])
         named = {port.get_any_name(): np.asarray(answers[port]) for port in compiled.outputs}
-        wanted = [name for name in named if name != EXPLANATION] if outputs is None else outputs
-        return {name: named[name] for name in wanted}
+        return {name: named[name] for name in (named if outputs is None else outputs)}
 
     version = f"openvino {_version('openvino')}, CPU, {_OPENVINO[precision]}"
     return [Runner(name=f"openvino-cpu-{precision}", version=version, run=run)]

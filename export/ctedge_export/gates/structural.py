@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctedge.errors import BundleError
+from ctedge.maps import MAPS
 from ctedge.onnx_guard import inspect_model
 from ctedge.variants import FP32
 from ctedge_export.gates.result import GateResult
@@ -41,7 +42,6 @@ _VOLUME_LAYERS = (4, 2)
 _LUNG_NODES, _LUNG_NORMS = 66, 13
 
 _PRODUCER = "ctedge"
-_EXPLANATION = "cam."
 
 
 def check(onnx_bytes: bytes, *, task: str, precision: str = FP32) -> GateResult:
@@ -114,7 +114,7 @@ def _broken(model: onnx.ModelProto, task: str, precision: str) -> Iterator[str]:
     counted = [
         node
         for node in graph.node
-        if node.op_type not in TYPE_NODES and not node.name.startswith(_EXPLANATION)
+        if node.op_type not in TYPE_NODES and node.name.split(".")[0] not in MAPS
     ]
     expected = expected_nodes(Counter(node.op_type for node in counted), task)
     if len(counted) != expected:

@@ -28,6 +28,7 @@ def print_result(document: dict[str, Any]) -> None:
     timings = document["timings_ms"]
     stages = " + ".join(f"{stage} {ms:.0f}" for stage, ms in timings.items() if stage != "total")
     rows.append(("time", Text(f"{stages} = {timings['total']:.0f} ms on {document['runtime']}")))
+    rows += _explanation_rows(document["explanation"])
     rows += _flag_rows(document["quality"])
     _print_table(document["model"], document["source"], rows)
 
@@ -52,6 +53,16 @@ def _print_table(title: str, source: str, rows: Iterable[tuple[str, Text]]) -> N
     console.print(Text.assemble((title, "bold"), "  ", source))
     console.print(table)
     console.print()
+
+
+def _explanation_rows(explanation: dict[str, Any] | None) -> list[tuple[str, Text]]:
+    """What kind of map was drawn, and where it is hottest."""
+    if explanation is None:
+        return []
+    place = "voxel " + ", ".join(map(str, explanation["peak_voxel"]))
+    if explanation["peak_mm"] is not None:
+        place += " (" + ", ".join(f"{mm:.0f}" for mm in explanation["peak_mm"]) + " mm RAS)"
+    return [("explanation", Text(f"{explanation['method']}, hottest at {place}"))]
 
 
 def _flag_rows(quality: dict[str, Any]) -> list[tuple[str, Text]]:

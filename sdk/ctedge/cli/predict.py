@@ -33,8 +33,17 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         ),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="What is named is strict.")
+        Literal["auto", "cpu", "cuda", "gpu"],
+        typer.Option(help="What is named is strict; gpu is one of Intel's."),
     ] = "auto",
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(help="[default: the fastest whose gate passed]"),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(help="[default: the fastest whose gate passed]"),
+    ] = None,
     assess: Annotated[
         bool,
         typer.Option("--assess", help="Look at the whole scan: is it fit? Lungs in mL."),
@@ -42,6 +51,18 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     strict: Annotated[
         bool, typer.Option("--strict", help="A scan with red flags is an error, not an answer.")
     ] = False,
+    heatmap: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.nii.gz",
+            help="Write where the answer comes from, on the grid of the one scan; of several"
+            " models the first one's.",
+        ),
+    ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Write slices of the one scan with that map."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per scan and model, a line each.")
     ] = False,
@@ -55,16 +76,26 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     from ctedge.errors import CTEdgeError
     from ctedge.readers.picture import is_picture
 
+    explain = heatmap is not None or overlay is not None
+    if explain and len(scans) > 1:
+        raise typer.BadParameter("--heatmap and --overlay take one scan at a time")
     failed = answered = False
     with ExitStack() as stack:
         doors = [
-            stack.enter_context(load_door(name, device=device))
+            stack.enter_context(
+                load_door(name, device=device, runtime=runtime, precision=precision)
+            )
             for name in model or shipped_bundles()
         ]
         for path in scans:
             try:
                 judge = _of_picture if is_picture(path) else _of_scan
-                for document in judge(path, doors, assess=assess, strict=strict):
+                for result, read_ms in judge(
+                    path, doors, assess=assess, strict=strict, explain=explain
+                ):
+                    if explain and not answered:
+                        _write_maps(result, heatmap, overlay)
+                    document = _with_reading(result.to_json(), read_ms)
                     if as_json:
                         typer.echo(json.dumps(document))
                     else:
@@ -83,9 +114,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def _of_scan(
-    path: str, doors: list[Door[Any]], *, assess: bool, strict: bool
-) -> Iterator[dict[str, Any]]:
-    """What each model answers; the scan is read once."""
+    path: str, doors: list[Door[Any]], *, explain: bool, **asked: bool
+) -> Iterator[tuple[Any, float | None]]:
+    """What each model answers, and how long reading took, in ms: the scan is read once."""
     import time
 
     from ctedge.readers import read_scan
@@ -93,23 +124,40 @@ def _of_scan(
     start = time.perf_counter()
     scan = read_scan(Path(path))
     read_ms = (time.perf_counter() - start) * 1e3
-    for door in doors:
-        yield _with_reading(door.predict(scan, assess=assess, strict=strict).to_json(), read_ms)
+    for number, door in enumerate(doors):
+        yield door.predict(scan, explain=explain and not number, **asked), read_ms
 
 
 def _of_picture(
-    path: str, doors: list[Door[Any]], *, assess: bool, strict: bool
-) -> Iterator[dict[str, Any]]:
+    path: str, doors: list[Door[Any]], *, explain: bool, **asked: bool
+) -> Iterator[tuple[Any, float | None]]:
     """What the models for slices answer; where there is none, what any other says of pictures."""
     from ctedge.slices import SliceClassifier
 
-    for door in [door for door in doors if isinstance(door, SliceClassifier)] or doors:
-        yield door.predict(path, assess=assess, strict=strict).to_json()
+    fitting = [door for door in doors if isinstance(door, SliceClassifier)] or doors
+    for number, door in enumerate(fitting):
+        yield door.predict(path, explain=explain and not number, **asked), None
 
 
-def _with_reading(document: dict[str, Any], read_ms: float) -> dict[str, Any]:
+def _write_maps(result: Any, heatmap: Path | None, overlay: Path | None) -> None:
+    """Write the map of an answer; of several slices that of the one of the highest probability."""
+    from ctedge.prediction import SlicesPrediction
+
+    answer = result.highest if isinstance(result, SlicesPrediction) else result
+    said = answer.category if hasattr(answer, "category") else answer.label
+    if answer.explanation is None:
+        return
+    if heatmap is not None:
+        answer.explanation.write_nifti(heatmap)
+    if overlay is not None:
+        caption = f"{answer.explanation.method}: {said}"
+        answer.explanation.write_overlay(overlay, caption=caption)
+
+
+def _with_reading(document: dict[str, Any], read_ms: float | None) -> dict[str, Any]:
     """The scan was read once for all models: count that time in each of them."""
-    timings = document["timings_ms"]
-    timings["total"] = round(timings["total"] - timings["read"] + read_ms, 3)
-    timings["read"] = round(read_ms, 3)
+    if read_ms is not None:
+        timings = document["timings_ms"]
+        timings["total"] = round(timings["total"] - timings["read"] + read_ms, 3)
+        timings["read"] = round(read_ms, 3)
     return document

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.extras import require
-from ctedge.files import atomic_file, atomic_folder
+from ctedge.files import atomic_folder
+from ctedge.nifti_writer import write_volume
 from ctedge.phantom.render import Phantom
-
-#: Deflate at its fastest: noise does not compress, and thousands of files are written.
-_GZIP_LEVEL = 1
 
 #: Root for UIDs made from random numbers, without registration (DICOM PS3.5, B.2).
 _UID_ROOT = "2.25."
@@ -30,8 +27,7 @@ def write_nifti(phantom: Phantom, path: str | os.PathLike[str]) -> Path:
     """Write `.nii` or `.nii.gz`: int16 HU, sform and qform, mm. The same phantom, the same bytes.
 
     Raises:
-        ValueError: another suffix.
-        OutputError: it cannot be written.
+        OutputError: another suffix, or it cannot be written.
     """
     return _save(phantom.voxels, phantom, path)
 
@@ -40,34 +36,15 @@ def write_lung_mask(phantom: Phantom, path: str | os.PathLike[str]) -> Path:
     """Write the true lungs as `.nii` or `.nii.gz`: uint8, 1 is lung, with the phantom's geometry.
 
     Raises:
-        ValueError: another suffix.
-        OutputError: it cannot be written.
+        OutputError: another suffix, or it cannot be written.
     """
     return _save(phantom.lung_mask.astype(np.uint8), phantom, path)
 
 
 def _save(values: npt.NDArray[Any], phantom: Phantom, path: str | os.PathLike[str]) -> Path:
-    import nibabel
-
-    target = Path(path)
-    if not target.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{target.name} must end in .nii or .nii.gz")
-    make: Any = nibabel.Nifti1Image
-    image = make(values, phantom.affine)
-    image.set_sform(phantom.affine, code=1)
-    image.set_qform(phantom.affine, code=1)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = f"SYNTHETIC phantom, seed {phantom.patient.seed}".encode()
-    raw = image.to_bytes()
-    with atomic_file(target) as temporary, temporary.open("wb") as stream:
-        if target.name.endswith(".gz"):
-            with gzip.GzipFile(
-                filename="", mode="wb", fileobj=stream, compresslevel=_GZIP_LEVEL, mtime=0
-            ) as packed:
-                packed.write(raw)
-        else:
-            stream.write(raw)
-    return target
+    seed = phantom.patient.seed
+    description = f"SYNTHETIC phantom, seed {seed}"
+    return write_volume(path, values, phantom.affine, description=description)
 
 
 def write_dicom(

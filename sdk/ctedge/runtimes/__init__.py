@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle import ModelBundle
-from ctedge.errors import RuntimeUnavailable
 
-Device = Literal["auto", "cpu", "cuda"]
-RuntimeName = Literal["onnxruntime"]
+Device = Literal["auto", "cpu", "cuda", "gpu"]
+RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
 
 class Runtime(Protocol):
@@ -23,6 +22,11 @@ class Runtime(Protocol):
         """Runtime, device and precision, for instance "onnxruntime-cpu-fp32"."""
         ...
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Outputs of the file that are maps (see `ctedge.maps`), finest last."""
+        ...
+
     def run(
         self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
     ) -> dict[str, npt.NDArray[np.float32]]:
@@ -30,8 +34,8 @@ class Runtime(Protocol):
 
         Args:
             batch: what the network is shown.
-            outputs: which ones. None: all answers, each (N, 1), without the map "cam", which is
-                calculated only where it is named.
+            outputs: which ones. None: all answers, each (N, 1), without maps, which cost nothing
+                where they are not named.
         """
         ...
 
@@ -41,33 +45,24 @@ class Runtime(Protocol):
 
 
 def open_runtime(
-    bundle: ModelBundle, *, device: Device | None = None, runtime: RuntimeName | None = None
+    bundle: ModelBundle,
+    *,
+    device: Device | None = None,
+    runtime: RuntimeName | None = None,
+    precision: str | None = None,
 ) -> Runtime:
-    """Load a bundle's network on the device asked for, or say why that cannot be had.
+    """Load a bundle's network with what `ctedge.runtimes.choice` takes; what is named is strict.
 
     Args:
         bundle: a verified bundle.
-        device: "cpu", "cuda", or "auto" (None means the same), in this version always the CPU.
-        runtime: "onnxruntime", or None, which means the same in this version.
+        device: "cpu"; "cuda", an NVIDIA GPU; "gpu", an Intel GPU; or "auto" (None means the same).
+        runtime: one of RuntimeName; None takes the fastest.
+        precision: "fp32", "fp16", "bf16" or "int8"; None takes the fastest.
 
     Raises:
-        RuntimeUnavailable: the runtime or device is not there; nothing else is tried instead.
+        RuntimeUnavailable: what is named is not there, or nothing runs the bundle here.
+        EngineMismatch, EngineUnverified: of an engine for TensorRT, where it alone was named.
     """
-    device = "auto" if device is None else device
-    if device not in get_args(Device):
-        raise RuntimeUnavailable(
-            "unknown device",
-            found=device,
-            expected=" or ".join(get_args(Device)),
-            fix="name one of them, or leave device out",
-        )
-    if runtime not in (None, *get_args(RuntimeName)):
-        raise RuntimeUnavailable(
-            "this version does not run that runtime",
-            found=runtime,
-            expected=" or ".join(get_args(RuntimeName)),
-            fix="leave runtime out to take what works here",
-        )
-    from ctedge.runtimes.onnx_runtime import OnnxRuntime
+    from ctedge.runtimes.choice import choose
 
-    return OnnxRuntime(bundle.model, name=bundle.name, device="cpu" if device == "auto" else device)
+    return choose(bundle, device=device, runtime=runtime, precision=precision).runtime

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line, version_of
-from ctedge.manifest import EXPLANATION
+from ctedge.maps import MAPS
+from ctedge.onnx_parts import answers_of, output_names, part_of
+from ctedge.variants import FP32
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-#: TF32 rounds products to 10 bits; what is called fp32 must be fp32.
-_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+#: Of the GPU's memory, several times what one scan takes; the rest is the scanner's own.
+_CUDA_MEMORY_BYTES = 4 << 30
+
+#: TF32 rounds products to 10 bits; what is called fp32 must be fp32. An exhaustive search, which is
+#: the default, tries every convolution of cuDNN at the first run; the heuristic asks cuDNN instead.
+#: The memory grows by what is needed, not to the next power of two.
+#: Source: onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
+    "cpu": {},
+    "cuda": {
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "gpu_mem_limit": str(_CUDA_MEMORY_BYTES),
+        "arena_extend_strategy": "kSameAsRequested",
+    },
+}
 
 _EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
 
@@ -31,12 +48,20 @@ class OnnxRuntime:
         model: the bytes of an ONNX file that was checked before.
         name: what to call it in messages.
         device: "cpu" or "cuda"; nothing else is tried instead.
+        precision: of the file, which alone decides what is computed.
 
     Raises:
         RuntimeUnavailable: not installed, installed twice, or not on that device.
     """
 
-    def __init__(self, model: bytes, *, name: str, device: Literal["cpu", "cuda"] = "cpu") -> None:
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        name: str,
+        device: str = "cpu",
+        precision: str = FP32,
+    ) -> None:
         ort = _import_onnxruntime(device)
         provider = _PROVIDERS[device]
         available = ort.get_available_providers()
@@ -47,16 +72,11 @@ class OnnxRuntime:
                 expected=provider,
                 fix=f"pip uninstall -y {DISTRIBUTIONS[0]}; {install_line(_EXTRAS[device])}",
             )
-        try:
-            session = ort.InferenceSession(
-                model, _session_options(ort), providers=[(provider, _PROVIDER_OPTIONS[device])]
-            )
-        except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
-            raise RuntimeUnavailable(
-                f"ONNX Runtime cannot load {name} on {device!r}",
-                found=error,
-                fix="run `ctedge doctor` to see what works on this machine",
-            ) from error
+        self._ort, self._provider, self._called = ort, provider, name
+        self._device, self._precision = device, precision
+        self._model = model
+        self.maps = tuple(output for output in output_names(model) if output in MAPS)
+        session = self._open(answers_of(model))
         # ONNX Runtime lists GPU providers where there is no GPU, and then runs on the CPU.
         if session.get_providers()[0] != provider:
             raise RuntimeUnavailable(
@@ -67,25 +87,21 @@ class OnnxRuntime:
             )
         self._session: Any = session
         self._input = session.get_inputs()[0].name
-        self._answers = [out.name for out in session.get_outputs() if out.name != EXPLANATION]
-        self._options = ort.RunOptions()
-        # What nobody asked for is not calculated.
-        self._options.only_execute_path_to_fetches = True
-        self._device = device
+        self._answers = [output.name for output in session.get_outputs()]
+        self._with_maps: dict[tuple[str, ...], Any] = {}
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
-        return f"onnxruntime-{self._device}-fp32"
+        return f"onnxruntime-{self._device}-{self._precision}"
 
     def run(
         self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
     ) -> dict[str, npt.NDArray[np.float32]]:
-        session = self._session
-        if session is None:
-            raise InferenceFailed("the model was closed", fix="load it again")
         names = self._answers if outputs is None else list(outputs)
+        session = self._session_for(names)
         try:
-            results = session.run(names, {self._input: batch}, self._options)
+            results = session.run(names, {self._input: batch})
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
             raise InferenceFailed(
                 "ONNX Runtime failed", found=error, fix="free memory, or use smaller batches"
@@ -93,7 +109,38 @@ class OnnxRuntime:
         return dict(zip(names, results, strict=True))
 
     def close(self) -> None:
-        self._session = None
+        with self._lock:
+            self._session = None
+            self._with_maps.clear()
+
+    def _session_for(self, names: Sequence[str]) -> Any:
+        """The session of the answers, or one that draws these maps too, opened when first asked."""
+        with self._lock:
+            if self._session is None:
+                raise InferenceFailed("the model was closed", fix="load it again")
+            if set(names) <= set(self._answers):
+                return self._session
+            wanted = tuple(sorted(names))
+            if not set(wanted) <= {*self._answers, *self.maps}:
+                raise InferenceFailed(
+                    "the network has no such output",
+                    found=", ".join(wanted),
+                    expected=f"of {', '.join((*self._answers, *self.maps))}",
+                )
+            if wanted not in self._with_maps:
+                self._with_maps[wanted] = self._open(part_of(self._model, wanted))
+            return self._with_maps[wanted]
+
+    def _open(self, model: bytes) -> Any:
+        options = [(self._provider, _PROVIDER_OPTIONS[self._device])]
+        try:
+            return self._ort.InferenceSession(model, _session_options(self._ort), providers=options)
+        except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
+            raise RuntimeUnavailable(
+                f"ONNX Runtime cannot load {self._called} on {self._device!r}",
+                found=error,
+                fix="run `ctedge doctor` to see what works on this machine",
+            ) from error
 
 
 def usable_cpus() -> int:

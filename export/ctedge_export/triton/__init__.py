@@ -1,0 +1,1 @@
+"""A bundle as models of a Triton Inference Server: preprocessing, network, and both as one."""

@@ -1,0 +1,281 @@
+"""OpenVINO on a CPU, or on an Intel GPU.
+
+Measured (pneumonia, two cores, OpenVINO 2026.4, CPU seconds): the throughput hint gives nothing and
+takes 1.7 times the memory, so there is latency alone; a model cache saves 0.03 of the 0.05 that
+loading takes, and would be a file that a native library trusts, so there is none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
+from ctedge.extras import install_line
+from ctedge.maps import MAPS
+from ctedge.onnx_parts import answers_of, output_names, part_of
+from ctedge.runtimes.onnx_runtime import usable_cpus
+from ctedge.variants import FP32
+
+_Batch = npt.NDArray[np.float32]
+
+_DEVICES = {"cpu": "CPU", "gpu": "GPU"}
+
+#: What the operators compute in, by the precision of the file. Left alone, OpenVINO rounds float32
+#: to bfloat16 or float16 wherever the device can. What INT8 leaves unquantised stays float32.
+COMPUTES_IN = {FP32: "f32", "bf16": "bf16", "int8": "f32"}
+
+#: CPU flags of native bfloat16. With AVX-512 alone OpenVINO simulates it, slower than float32
+#: (docs.openvino.ai, bfloat16 inference).
+_NATIVE_BF16 = {"avx512_bf16", "amx_bf16"}
+
+#: Imported with the package; it sends a message to Google Analytics and leaves an id in ~/intel.
+_TELEMETRY = "openvino.tools.ovc"
+
+_importing = threading.Lock()
+
+
+class OpenVinoRuntime:
+    """One network compiled for exactly one device.
+
+    Maps are calculated only where they are named: the network without them is compiled first, one
+    with them when it is asked for.
+
+    Args:
+        model: the bytes of an ONNX file that was checked before.
+        name: what to call it in messages.
+        device: "cpu", or "gpu", an Intel GPU; nothing else is tried instead.
+        precision: of the file: "fp32", "bf16" or "int8".
+
+    Raises:
+        RuntimeUnavailable: not installed, or not on that device or in that precision.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        name: str,
+        device: str = "cpu",
+        precision: str = FP32,
+    ) -> None:
+        openvino = import_openvino()
+        self._device, self._precision = device, precision
+        self._lock = threading.Lock()
+        try:
+            self._core: Any = openvino.Core()
+            self._require_device()
+            self._require_precision()
+            names = output_names(model)
+            self.maps = tuple(output for output in names if output in MAPS)
+            self._answers = [output for output in names if output not in MAPS]
+            self._answering: _Compiled | None = self._compile(answers_of(model))
+            self._explaining: dict[tuple[str, ...], _Compiled] = {}
+            self._model = model if self.maps else b""
+        except CTEdgeError:
+            raise
+        except Exception as error:  # OpenVINO raises RuntimeError, TypeError and others
+            raise RuntimeUnavailable(
+                f"OpenVINO cannot load {name} on {device!r} in {precision}",
+                found=_first_line(error),
+                fix="run `ctedge doctor` to see what works on this machine",
+            ) from error
+
+    @property
+    def name(self) -> str:
+        return f"openvino-{self._device}-{self._precision}"
+
+    def run(self, batch: _Batch, *, outputs: Sequence[str] | None = None) -> dict[str, _Batch]:
+        names = self._answers if outputs is None else list(outputs)
+        if batch.dtype != np.float32:  # OpenVINO would cast it and say nothing
+            raise InferenceFailed("the network takes float32", found=batch.dtype)
+        try:
+            answers = self._network_for(names).run(batch)
+            return {name: answers[name] for name in names}
+        except CTEdgeError:
+            raise
+        except Exception as error:  # OpenVINO raises RuntimeError, KeyError an unknown output
+            raise InferenceFailed(
+                "OpenVINO failed",
+                found=_first_line(error),
+                fix="free memory, or use smaller batches",
+            ) from error
+
+    def close(self) -> None:
+        # A thread that runs at this moment holds what it needs until it is done.
+        with self._lock:
+            self._answering = self._core = None
+            self._explaining.clear()
+            self._model = b""
+
+    def _network_for(self, names: Sequence[str]) -> _Compiled:
+        """The compiled network of the answers, or, where maps are named, that of these outputs."""
+        with self._lock:
+            if self._answering is None:
+                raise InferenceFailed("the model was closed", fix="load it again")
+            if not set(names) & set(self.maps):
+                return self._answering
+            wanted = tuple(sorted(names))
+            if wanted not in self._explaining:
+                self._explaining[wanted] = self._compile(part_of(self._model, wanted))
+            return self._explaining[wanted]
+
+    def _compile(self, model: bytes) -> _Compiled:
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": COMPUTES_IN[self._precision],
+        }
+        if self._device == "cpu":
+            options["INFERENCE_NUM_THREADS"] = usable_cpus()
+            # Threads that are bound to a core cannot make way for the scanner's own work.
+            options["ENABLE_CPU_PINNING"] = False
+        network = self._core.read_model(model)
+        compiled = self._core.compile_model(network, _DEVICES[self._device], options)
+        found = {
+            "device": sorted({_family(one) for one in compiled.get_property("EXECUTION_DEVICES")}),
+            "precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
+        }
+        expected = {
+            "device": [_DEVICES[self._device]],
+            "precision": COMPUTES_IN[self._precision],
+        }
+        if found != expected:
+            raise RuntimeUnavailable(
+                "OpenVINO took another device or precision than was asked for",
+                found=found,
+                expected=expected,
+                fix="leave device and precision out to take what works here",
+            )
+        return _Compiled(compiled)
+
+    def _require_device(self) -> None:
+        available = list(self._core.available_devices)
+        if _DEVICES[self._device] not in map(_family, available):
+            raise RuntimeUnavailable(
+                f"OpenVINO does not find the device {self._device!r} here",
+                found=", ".join(available),
+                expected=_DEVICES[self._device],
+                fix="install Intel's GPU driver (OpenCL, Level Zero), or ask for device='cpu';"
+                " an NVIDIA GPU is device='cuda'",
+            )
+
+    def _require_precision(self) -> None:
+        if self._precision not in COMPUTES_IN:
+            raise RuntimeUnavailable(
+                f"OpenVINO is not used in {self._precision}",
+                expected=" or ".join(COMPUTES_IN),
+                fix="leave precision out to take what works here",
+            )
+        if self._precision != "bf16":
+            return
+        able = self._core.get_property(_DEVICES[self._device], "OPTIMIZATION_CAPABILITIES")
+        simulated = self._device == "cpu" and not has_native_bf16()
+        if "BF16" not in able or simulated:
+            raise RuntimeUnavailable(
+                "this CPU does not compute in bfloat16",
+                found="simulated by AVX-512" if "BF16" in able else ", ".join(able),
+                expected=" or ".join(sorted(_NATIVE_BF16)),
+                fix="leave precision out to take what works here",
+            )
+
+
+class _Compiled:
+    """A compiled network, and its requests: as many as threads ran at the same time."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._names = [port.get_any_name() for port in compiled.outputs]
+        self._idle: list[Any] = []
+
+    def run(self, batch: _Batch) -> dict[str, _Batch]:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        # Copied in and out: the next run of this request overwrites its tensors.
+        results = request.infer([batch], share_inputs=False, share_outputs=False)
+        answers = {name: results[place] for place, name in enumerate(self._names)}
+        self._idle.append(request)
+        return answers
+
+
+def import_openvino() -> Any:
+    """The package, without its converter, whose import sends a message over the network.
+
+    `import openvino.tools.ovc` still works afterwards, for whoever wants the converter; a package
+    that was imported before is taken as it is.
+
+    Raises:
+        RuntimeUnavailable: not installed, or not as a whole.
+    """
+    with _importing:
+        held_back = _TELEMETRY not in sys.modules
+        if held_back:
+            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            openvino = importlib.import_module("openvino")
+        except ModuleNotFoundError as error:
+            if error.name != "openvino":
+                raise _damaged(error) from error
+            raise RuntimeUnavailable(
+                "OpenVINO is not installed", found=error, fix=install_line("openvino")
+            ) from error
+        except Exception as error:  # a shared library that does not load, a file that is broken
+            raise _damaged(error) from error
+        finally:
+            if held_back:
+                sys.modules.pop(_TELEMETRY, None)
+    if not hasattr(openvino, "Core"):
+        raise _damaged("a package without content")
+    return openvino
+
+
+def devices() -> tuple[str, ...]:
+    """The devices that OpenVINO finds here: "CPU", "GPU".
+
+    Raises:
+        RuntimeUnavailable: not installed, or not as a whole.
+    """
+    try:
+        return tuple(import_openvino().Core().available_devices)
+    except RuntimeUnavailable:
+        raise
+    except Exception as error:  # plugins that do not load
+        raise _damaged(error) from error
+
+
+def has_native_bf16() -> bool:
+    """Whether an x86 CPU has bfloat16 instructions; where it does not say, true."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return True
+    flags = next((line.split() for line in lines if line.startswith("flags")), None)
+    return flags is None or bool(_NATIVE_BF16 & set(flags))
+
+
+def _damaged(found: object) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        "OpenVINO is installed in part, or damaged",
+        found=found,
+        fix=f"pip uninstall -y openvino; {install_line('openvino')}",
+    )
+
+
+def _family(device: str) -> str:
+    """The kind of a device: GPU, of GPU.1."""
+    return device.partition(".")[0]
+
+
+def _first_line(error: Exception) -> str:
+    """OpenVINO's messages begin with the places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return f"{type(error).__name__}: {(telling or lines or [''])[0]}"

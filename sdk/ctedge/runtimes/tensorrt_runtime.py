@@ -1,0 +1,86 @@
+"""TensorRT and TensorRT-RTX, called directly: a bundle's engine on an NVIDIA GPU.
+
+An engine is executable code for one GPU, one TensorRT and one model. Nothing of it reaches TensorRT
+before a driver was found, its identity record was held against this machine, its own gate had
+passed on this GPU, and its digest was compared.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ctedge.bundle import ModelBundle
+from ctedge.cuda_driver import require_device
+from ctedge.engine_machine import MODULES, Machine
+from ctedge.engine_record import ENGINE_PRECISIONS, EngineRecord, RuntimeName
+from ctedge.engines import find_engine, list_engines
+from ctedge.errors import CTEdgeError, EngineMismatch, EngineUnverified, RuntimeUnavailable
+from ctedge.extras import install_line
+from ctedge.runtimes.tensorrt_engine import TensorrtEngine
+
+#: By the rate of multiplication on tensor cores (NVIDIA's data sheets, Ampere and newer).
+_FASTEST_FIRST = ("int8", "fp16", "bf16", "fp32")
+
+
+def open_engine(
+    bundle: ModelBundle, *, runtime: RuntimeName, precision: str | None
+) -> TensorrtEngine:
+    """Load the engine of a bundle that may run on this machine's GPU.
+
+    Args:
+        bundle: a verified bundle.
+        runtime: "tensorrt" or "tensorrt-rtx".
+        precision: "fp32", "fp16", "bf16" or "int8"; None takes the fastest whose gates passed here.
+
+    Raises:
+        RuntimeUnavailable: no GPU, no TensorRT, no such engine, or too little GPU memory.
+        EngineMismatch: the engine was built for another machine or model.
+        EngineUnverified: it has not passed its own gate on this GPU.
+        DigestMismatch: it is not the file that its record describes.
+        InvalidBundle: its record is missing or broken, or TensorRT does not open it.
+    """
+    require_device(f"running a {runtime} engine")  # first: TensorRT crashes without a driver
+    trt = _import(runtime)
+    record, plan = _choose(bundle, runtime, precision)
+    return TensorrtEngine(trt, plan, record)
+
+
+def _import(runtime: RuntimeName) -> Any:
+    module = MODULES[runtime]
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # absent, damaged, or a libnvinfer of another major version
+        raise RuntimeUnavailable(
+            f"the Python package {module} cannot be imported",
+            found=f"{type(error).__name__}: {error}",
+            expected=f"{module} with the C libraries of its own version",
+            fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
+        ) from error
+
+
+def _choose(
+    bundle: ModelBundle, runtime: RuntimeName, precision: str | None
+) -> tuple[EngineRecord, bytes]:
+    """The engine to run: the one named, or the first by speed that may run here."""
+    if precision is not None and precision not in ENGINE_PRECISIONS:
+        raise RuntimeUnavailable(
+            "no engine has such a precision",
+            found=precision,
+            expected=" or ".join(ENGINE_PRECISIONS),
+            fix="name one of them, or leave it out",
+        )
+    machine = Machine.here()
+    files = [path.name for path in list_engines(bundle)]
+    there = [one for one in _FASTEST_FIRST if any(f.startswith(f"{one}-{runtime}-") for f in files)]
+    if precision is not None or not there:
+        wanted = precision or "fp16"
+        return find_engine(bundle, precision=wanted, runtime=runtime, machine=machine)
+    refusals: list[CTEdgeError] = []
+    for one in there:
+        try:
+            return find_engine(bundle, precision=one, runtime=runtime, machine=machine)
+        except (EngineMismatch, EngineUnverified, RuntimeUnavailable) as error:
+            refusals.append(error)
+    # What only waits for its gate says more than what was made for another machine.
+    raise min(refusals, key=lambda error: not isinstance(error, EngineUnverified))

@@ -1,0 +1,87 @@
+"""What is named is strict: it is had, or the error says what is missing and what mends it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bundle_factory import write_tiny
+from ctedge.bundle import ModelBundle
+from ctedge.cuda_driver import find_device
+from ctedge.errors import RuntimeUnavailable
+from ctedge.runtimes.choice import choose
+from ctedge.runtimes.onnx_runtime import OnnxRuntime
+from engine_factory import put_engine, record_for, write_engine_bundle
+
+no_gpu = pytest.mark.skipif(find_device() is not None, reason="this machine has a GPU")
+
+
+@pytest.fixture
+def bundle(tmp_path) -> ModelBundle:
+    return write_tiny(tmp_path / "tiny.ctedge")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"device": "tpu"},
+        {"runtime": "torch"},
+        {"precision": "int4"},
+        {"runtime": "openvino", "device": "cuda"},
+        {"runtime": "openvino", "precision": "fp16"},
+        {"runtime": "tensorrt", "device": "cpu"},
+    ],
+)
+def test_nothing_of_that_name(bundle, named):
+    with pytest.raises(RuntimeUnavailable, match="expected"):
+        choose(bundle, **named)
+
+
+@no_gpu
+def test_a_gpu_that_is_not_there(bundle):
+    with pytest.raises(RuntimeUnavailable, match=r"ctedge\[gpu\]") as caught:
+        choose(bundle, device="cuda")
+    for candidate in ("tensorrt-cuda", "tensorrt-rtx-cuda", "onnxruntime-cuda-fp16"):
+        assert f"{candidate}: refused" in str(caught.value)
+
+
+def test_an_engine_that_is_not_there(bundle):
+    with pytest.raises(RuntimeUnavailable, match="build-engine"):
+        choose(bundle, runtime="tensorrt")
+
+
+@no_gpu
+def test_an_engine_without_a_gpu(tmp_path):
+    bundle = write_engine_bundle(tmp_path / "engine.ctedge", variants=("fp16",))
+    name = "fp16-tensorrt-10.3.0-sm86-rtx-a4000.engine"
+    put_engine(bundle, name, b"plan", record_for(bundle, b"plan"))
+    choice = choose(bundle, precision="fp32")
+    choice.runtime.close()
+    assert choice.runtime.name == "onnxruntime-cpu-fp32"  # without golden cases the only one
+    reasons = {verdict.candidate: verdict.reason for verdict in choice.verdicts}
+    assert "NVIDIA driver" in reasons["tensorrt-cuda"]
+    assert choice.verdicts[-1].candidate == "onnxruntime-cpu-fp32"
+    with pytest.raises(RuntimeUnavailable, match="NVIDIA GPU"):
+        choose(bundle, runtime="tensorrt")
+
+
+def test_what_cuda_is_asked_for(monkeypatch):
+    """No GPU here: what ONNX Runtime is given, up to the session."""
+    import onnxruntime
+
+    asked = {}
+
+    class Recording:
+        def __init__(self, model, options, providers):
+            asked.update(dict(providers))
+
+        def get_providers(self):
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Recording)
+    with pytest.raises(RuntimeUnavailable, match="fell back"):
+        OnnxRuntime(b"", name="any", device="cuda")
+    options = asked["CUDAExecutionProvider"]
+    assert options["use_tf32"] == "0"
+    assert options["cudnn_conv_algo_search"] == "HEURISTIC"
+    assert int(options["gpu_mem_limit"]) >= 1 << 30
