@@ -15,18 +15,19 @@ import nibabel as nib
 import numpy as np
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite
-from pydicom.pixels import get_encoder
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
 
-from dicom_factory import enhanced, slices
+from dicom_factory import NATIVE, enhanced, slices
+from dicom_frames import can_encode
 
 #: The files of one case, by name.
 Case = dict[str, bytes]
@@ -37,6 +38,7 @@ DICOM_KINDS = {
     "big endian": ExplicitVRBigEndian,
     "deflated": DeflatedExplicitVRLittleEndian,
     "RLE": RLELossless,
+    "JPEG lossless": JPEGLosslessSV1,
     "JPEG-LS": JPEGLSLossless,
     "JPEG 2000": JPEG2000Lossless,
     "enhanced": None,
@@ -160,9 +162,7 @@ def _encoded(one: object) -> bytes:
 def can_be_made(kind: str) -> bool:
     """Whether an encoder for a kind of DICOM is installed."""
     syntax = DICOM_KINDS[kind]
-    if syntax not in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
-        return True
-    return bool(get_encoder(syntax).is_available)
+    return syntax in (*NATIVE, DeflatedExplicitVRLittleEndian, None) or can_encode(syntax)
 
 
 def series_of(kind: str) -> Case:

@@ -30,6 +30,8 @@ SPEC = PreprocessSpec(name="smallest", shape=(46, 46, 46), axes="PLS")
 CHANNELS = (1, 4, 4, 8, 8)
 DENSE = 16
 
+CARD = "# plain\n\n## Conversion\n\nNone.\n\n## Training\n\n- none\n\n## Notes\n\n### By hand\n"
+
 Weights = dict[str, np.ndarray]
 
 
@@ -55,7 +57,13 @@ def network(values: Mapping[str, np.ndarray], task: str = "classifier") -> onnx.
     nodes, tensor = [], "volume"
     for n in range(1, len(CHANNELS)):
         nodes += [
-            make("Conv", [tensor, f"conv{n}.weight", f"conv{n}.bias"], [f"conv{n}"], f"conv{n}"),
+            make(
+                "Conv",
+                [tensor, f"conv{n}.weight", f"conv{n}.bias"],
+                [f"conv{n}"],
+                f"conv{n}",
+                kernel_shape=[3, 3, 3],
+            ),
             make("Relu", [f"conv{n}"], [f"relu{n}"], f"relu{n}"),
             make(
                 "MaxPool",
@@ -121,7 +129,11 @@ def write(
             "provenance": {},
             "gates": passed if gates is None else gates,
         },
-        members={"model.onnx": data, "golden/chest.npy.gz": pack_levels(golden.levels)},
+        members={
+            "model.onnx": data,
+            "golden/chest.npy.gz": pack_levels(golden.levels),
+            "MODEL_CARD.md": CARD.encode(),
+        },
     )
 
 

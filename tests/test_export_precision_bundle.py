@@ -25,6 +25,7 @@ from ctedge.errors import (
     RuntimeUnavailable,
 )
 from ctedge.phantom import draw_patient, render, write_nifti
+from ctedge_export.card import card_with_variants
 from ctedge_export.cli import app
 from ctedge_export.precision import int8
 from ctedge_export.precision.precision import export_precision
@@ -72,10 +73,38 @@ def test_each_precision_is_a_member_with_its_own_gates(made: ModelBundle) -> Non
         assert gates["task"]["source"] == "24 phantoms"
     assert made.model_bytes() == made.model
     calibration = made.manifest["variants"]["int8"]["calibration"]
-    assert set(calibration["methods"]) == {"min-max", "percentile", "entropy"}
+    assert set(calibration["methods"]) == {"min-max", "percentile", "entropy", "error"}
     assert calibration["chosen"] in calibration["methods"]
+    assert calibration["share_of_multiplications"] == 1
     assert made.gates["structural"]["passed"] is True
     assert (made.path / "engines" / "device.engine").read_bytes() == b"engine"
+
+
+def test_the_card_tells_of_every_precision(made: ModelBundle) -> None:
+    card = made.card
+    assert card.index("## Conversion") < card.index("## Other precisions") < card.index("## Train")
+    for words in (
+        "### FP16",
+        "### BF16",
+        "### INT8",
+        "`model.int8.onnx`, opset 17",
+        "convolutions kept in float: none",
+        "multiplications in it: 100.0%",
+        "calibrated on: 32 phantoms",
+        "- onnxruntime-cpu-int8 (onnxruntime ",
+        "over 32 inputs: max |dscore| ",
+        "(allowed: 2)",
+        "task gate on 24 phantoms: |dMAE| ",
+    ):
+        assert words in card, words
+    again = card_with_variants(card, made.manifest["variants"])
+    assert again == card
+    fewer = card_with_variants(card, {"fp16": made.manifest["variants"]["fp16"]})
+    assert "### INT8" not in fewer
+    assert "### By hand" in fewer
+    short = card_with_variants("# x\n", made.manifest["variants"])
+    assert short.startswith("# x\n\n## Other precisions\n")
+    assert card_with_variants(short, made.manifest["variants"]) == short
 
 
 def test_a_precision_that_is_not_there_is_said_to_be_missing(source: Path) -> None:

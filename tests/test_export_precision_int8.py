@@ -16,8 +16,7 @@ from ctedge_export.gates import layerwise, numeric, structural
 from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.keras_layers import with_outputs
 from ctedge_export.gates.runners import onnx_runner
-from ctedge_export.precision import calibration, int8
-from ctedge_export.precision.calibration import Histogram
+from ctedge_export.precision import int8, seen
 from precision_factory import SPEC, network, weights
 
 INPUTS = ["volume", "pool1", "pool2", "pool3"]
@@ -31,15 +30,15 @@ def model() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto) -> dict[str, float]:
-    tensors = int8.quantised_inputs(model)
-    found = calibration.collect(model.SerializeToString(), tensors, CHESTS)
-    return {name: calibration.min_max(histogram) for name, histogram in found.items()}
+    """One a tensor, the largest value."""
+    assert int8.quantised_inputs(model) == tuple(INPUTS)
+    found = seen.look(model, CHESTS).largest
+    return {name: float(values.max()) for name, values in found.items()}
 
 
 def test_pairs_stand_before_each_convolution(
     model: onnx.ModelProto, ranges: dict[str, float]
 ) -> None:
-    assert list(ranges) == INPUTS
     data = int8.quantise(model, ranges)
     written = onnx.load_from_string(data)
     onnx.checker.check_model(written, full_check=True)
@@ -103,43 +102,3 @@ def test_a_wrong_scale_fails_and_names_the_layer(
     bad = layerwise.first_bad(layers, precision="int8")
     assert bad.layer == "conv3"  # which reads pool2
     assert "cosine" in str(bad)
-
-
-def histogram_of(*parts: np.ndarray) -> Histogram:
-    histogram = Histogram.empty()
-    for values in parts:
-        histogram.add(values.astype(np.float32))
-    return histogram
-
-
-def test_a_histogram_grows_without_losing_a_count() -> None:
-    rng = np.random.default_rng(1)
-    parts = [rng.exponential(scale, 1000) for scale in (1, 30, 0.1, 500)]
-    histogram = histogram_of(*parts, np.zeros(10))
-    whole = np.concatenate(parts).astype(np.float32)
-    assert histogram.counts.sum() == np.count_nonzero(whole)
-    assert histogram.largest == whole.max() <= histogram.top
-    expected, _ = np.histogram(whole, bins=len(histogram.counts), range=(0, histogram.top))
-    assert np.abs(np.cumsum(histogram.counts) - np.cumsum(expected)).max() <= 2
-
-
-def test_outliers_move_min_max_alone() -> None:
-    values = np.random.default_rng(2).normal(0, 1, 200_000)
-    values[:3] = 80
-    histogram = histogram_of(values)
-    assert calibration.min_max(histogram) == 80
-    # The two-sided 99.99 % quantile of a normal distribution is 3.9; one bin is 0.04.
-    assert calibration.percentile(histogram) == pytest.approx(3.9, abs=0.3)
-    # 127 levels for a normal distribution: published optima lie between 3.5 and 5 deviations.
-    assert 3 < calibration.entropy(histogram) < 6
-
-
-def test_a_uniform_distribution_is_not_clipped() -> None:
-    histogram = histogram_of(np.random.default_rng(3).uniform(0, 1, 200_000))
-    for find in calibration.METHODS.values():
-        assert find(histogram) == pytest.approx(1, abs=0.02)
-
-
-def test_a_dead_tensor_has_a_range() -> None:
-    for find in calibration.METHODS.values():
-        assert find(histogram_of(np.zeros(100))) == 1.0

@@ -60,6 +60,63 @@ def model_card(run: RunFolder, gate: GateResult, *, name: str, notes: str = "") 
     return "\n\n".join(sections) + "\n"
 
 
+def card_with_variants(card: str, variants: Mapping[str, Mapping[str, Any]]) -> str:
+    """The card with a section on the other precisions, in the place of an older one.
+
+    Args:
+        card: the bundle's card.
+        variants: the manifest's records, by precision.
+    """
+    before, found, rest = card.partition(f"{_PRECISIONS}\n")
+    if found:
+        after = rest.partition("\n## ")[2]
+        card = f"{before}## {after}" if after else before
+    parts = [_PRECISIONS, _HELD_AGAINST]
+    for precision, record in sorted(variants.items()):
+        parts += [f"### {precision.upper()}", "\n".join(_precision(record))]
+    section = "\n\n".join(parts)
+    for heading in ("\n## Training\n", "\n## Notes\n"):
+        if heading in card:
+            before, _, after = card.partition(heading)
+            return f"{before}\n{section}\n{heading}{after}"
+    return f"{card.rstrip()}\n\n{section}\n"
+
+
+_PRECISIONS = "## Other precisions"
+_HELD_AGAINST = (
+    "Held against the FP32 model of this bundle, on synthetic inputs unless said otherwise."
+)
+
+
+def _precision(record: Mapping[str, Any]) -> Iterator[str]:
+    yield f"- file: `{record['member']}`, opset {record['opset']}"
+    kept = ", ".join(f"`{name}`" for name in record["kept_float"])
+    yield f"- convolutions kept in float: {kept or 'none'}"
+    calibration = record["calibration"]
+    if calibration and "share_of_multiplications" in calibration:
+        share = calibration["share_of_multiplications"]
+        yield f"- share of the convolutions' multiplications in it: {share:.1%}"
+    if calibration and {"scans", "chosen"} <= set(calibration):
+        yield f"- calibrated on: {_text(calibration['scans'])}; ranges by: {calibration['chosen']}"
+    for name, gates in record["gates"]["runtimes"].items():
+        numeric, task = gates["numeric"], gates["task"]
+        passed = numeric["passed"] and task["passed"]
+        yield f"- {name} ({_text(gates['version'])}): {'passed' if passed else 'NOT passed'}"
+        on = f" over {len(numeric['inputs'])} inputs" if "inputs" in numeric else ""
+        yield f"  - numeric gate{on}: {_figures(numeric)}"
+        yield f"  - task gate on {_text(task.get('source'))}: {_figures(task)}"
+
+
+def _figures(gate: Mapping[str, Any]) -> str:
+    figures = gate.get("figures") or {}
+    found = (
+        f"{name} {'no number' if one['value'] is None else format(one['value'], '.2g')}"
+        f" (allowed: {one['limit']:g})"
+        for name, one in figures.items()
+    )
+    return "; ".join(found) or "no figures"
+
+
 def _warnings(run: RunFolder) -> Iterator[str]:
     yield "> **Not a medical device.** Not approved for clinical use by anyone, anywhere."
     yield ">"

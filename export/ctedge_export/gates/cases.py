@@ -10,10 +10,12 @@ from __future__ import annotations
 import csv
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ctedge import read_scan
 from ctedge.errors import DatasetError
@@ -28,7 +30,7 @@ LABEL_FILE = "labels.csv"
 #: Phantoms of the gate and of the calibration: healthy and diseased in turn. The seeds keep them
 #: apart from each other and from the gate's other inputs.
 _GATE_SEED, GATE_COUNT = 41_000, 24
-_CALIBRATION_SEED, CALIBRATION_COUNT = 42_000, 16
+_CALIBRATION_SEED, CALIBRATION_COUNT = 42_000, 32
 
 #: Lesion shares of the diseased run evenly, in the logarithm, from a trace to half of the lungs.
 _SHARES = (0.02, 0.5)
@@ -56,9 +58,49 @@ def gate_phantoms(spec: Spec) -> tuple[Case, ...]:
 
 
 @functools.lru_cache(maxsize=2)
-def calibration_phantoms(spec: Spec) -> tuple[Case, ...]:
-    """16 phantoms, 8 of them healthy, none of which a gate sees."""
-    return _phantoms(spec, seed=_CALIBRATION_SEED, count=CALIBRATION_COUNT)
+def calibration_phantoms(spec: Spec) -> tuple[GateInput, ...]:
+    """32 phantoms, half of them diseased, none of which a gate sees; as drawn and changed in turn.
+
+    Changed: noisy, in two levels, inverted, darker, brighter, two levels of noise, with a slope,
+    with more contrast. A network in use sees scans of another sharpness, noise and window than
+    those that it is calibrated on; ranges taken from clean chests alone clip there.
+    """
+    cases = _phantoms(spec, seed=_CALIBRATION_SEED, count=CALIBRATION_COUNT)
+    rng = np.random.default_rng(_CALIBRATION_SEED)
+    shown = []
+    for index, case in enumerate(cases):
+        if index // 2 % 2:
+            change = _CHANGES[index // 4 % len(_CHANGES)]
+            values = change(case.shown.values.astype(np.float64), rng)
+            shown.append(gate_input(case.shown.name, values, spec))
+        else:
+            shown.append(case.shown)
+    return tuple(shown)
+
+
+_Floats = npt.NDArray[np.float64]
+
+
+def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> _Floats:
+    return rng.standard_normal(shape)
+
+
+def _sloped(values: _Floats, rng: np.random.Generator) -> _Floats:
+    slope = np.linspace(-0.5, 0.5, values.shape[1]).reshape(1, -1, *(1,) * (values.ndim - 2))
+    return values + rng.uniform(0.5, 1) * slope
+
+
+#: What is done to every second pair of calibration phantoms, in turn; values are then cut to 0..1.
+_CHANGES: tuple[Callable[[_Floats, np.random.Generator], _Floats], ...] = (
+    lambda v, rng: v + rng.uniform(0.05, 0.2) * _noise(v.shape, rng),
+    lambda v, rng: (v > rng.uniform(0.2, 0.6)).astype(float),
+    lambda v, rng: 1 - v,
+    lambda v, rng: rng.uniform(0.3, 0.8) * v,
+    lambda v, rng: 1 - rng.uniform(0.4, 0.8) * (1 - v),
+    lambda v, rng: (v + 0.5 * _noise(v.shape, rng) > rng.uniform(0.2, 0.6)).astype(float),
+    _sloped,
+    lambda v, rng: 3 * (v - rng.uniform(0.2, 0.4)),
+)
 
 
 def _phantoms(spec: Spec, *, seed: int, count: int) -> tuple[Case, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.maps import MAPS
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.keras_layers import with_outputs
@@ -19,6 +20,9 @@ from ctedge_export.gates.result import number
 from ctedge_export.gates.runners import runnable
 
 _WEIGHTED = ("Conv", "Gemm")
+
+#: INT8's ReLU may be a Clip (see `precision.channels`).
+_ACTIVATIONS = ("Relu", "Clip")
 
 #: From this on a layer is called bad: 1 - cosine, or |1 - ratio of norms|. Unit roundoff is 2^-11,
 #: 2^-8, and of int8 about 1/127 of the largest value, which is some ten times the typical one;
@@ -58,7 +62,7 @@ def agreements(
     """Compare the layers of two files, in the order of the data.
 
     Args:
-        reference: the FP32 file.
+        reference: the FP32 file, with the channel scales of `found`.
         found: the same network in `precision`; its tensors have the same names.
         shown: the input to run.
         precision: of `found`.
@@ -89,11 +93,11 @@ def _landmarks(onnx_bytes: bytes) -> dict[str, str]:
     import onnx
 
     nodes = onnx.load_from_string(onnx_bytes).graph.node
-    activated = {node.input[0]: node.output[0] for node in nodes if node.op_type == "Relu"}
+    activated = {node.input[0]: node.output[0] for node in nodes if node.op_type in _ACTIVATIONS}
     return {
         node.name: activated.get(node.output[0], node.output[0])
         for node in nodes
-        if node.op_type in _WEIGHTED and not node.name.startswith("cam.")
+        if node.op_type in _WEIGHTED and node.name.split(".")[0] not in MAPS
     }
 
 

@@ -11,7 +11,7 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,6 @@ import numpy.typing as npt
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.keras_layers import with_outputs
-from ctedge_export.precision.int8 import quantise
 
 if TYPE_CHECKING:
     import onnx
@@ -28,30 +27,32 @@ if TYPE_CHECKING:
 #: Of many layers this many passes are made, each of which corrects several.
 _PASSES = 8
 
+#: Of convolutions, by the name of the node.
+Biases = Mapping[str, npt.NDArray[np.float32]]
+
 _Means = dict[str, npt.NDArray[np.float64]]
 
 
 def corrected_biases(
-    model: onnx.ModelProto, ranges: Mapping[str, float], scans: Sequence[GateInput]
-) -> dict[str, npt.NDArray[np.float32]]:
+    model: onnx.ModelProto,
+    quantised: Callable[[Biases], bytes],
+    biases: Biases,
+    scans: Sequence[GateInput],
+) -> Biases:
     """Biases of convolutions, by the name of the node, that give their channels FP32's means.
 
     Args:
-        model: the FP32 network.
-        ranges: of the activations.
+        model: the network in float.
+        quantised: writes it in INT8 with these biases.
+        biases: of the layers to correct, as they are.
         scans: for calibration.
     """
-    from onnx import numpy_helper
-
-    constants = {weight.name: weight for weight in model.graph.initializer}
-    layers = [n for n in model.graph.node if n.op_type == "Conv" and len(n.input) == 3]
-    biases = {node.name: numpy_helper.to_array(constants[node.input[2]]) for node in layers}
-    results = {node.name: node.output[0] for node in layers}
+    results = {n.name: n.output[0] for n in model.graph.node if n.name in biases}
     expected = _means(model.SerializeToString(), results, scans)
-    corrected: dict[str, npt.NDArray[np.float32]] = {}
-    for group in np.array_split(list(biases), min(_PASSES, len(biases))):
+    corrected = dict(biases)
+    for group in np.array_split(list(results), min(_PASSES, len(results))):
         seen = {str(name): results[str(name)] for name in group}
-        found = _means(quantise(model, ranges, biases=corrected), seen, scans)
+        found = _means(quantised(corrected), seen, scans)
         for name in seen:
             shifted = biases[name] + expected[name] - found[name]
             corrected[name] = shifted.astype(np.float32)

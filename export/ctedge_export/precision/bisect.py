@@ -9,8 +9,8 @@ def culprit(layers: Sequence[str], passes: Callable[[frozenset[str]], bool]) -> 
     """The layer that, converted together with all before it, first breaks the gate.
 
     Args:
-        layers: those that are converted, in the order of the data; with all of them the gate
-            fails, with none it holds.
+        layers: those that are converted, in an order in which they are worth it; with all of them
+            the gate fails, with none it holds.
         passes: whether the gate holds when these layers are kept in float.
     """
     holds, breaks = 0, len(layers)  # numbers of converted layers, from the first on

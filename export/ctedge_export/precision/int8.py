@@ -3,7 +3,7 @@
 Symmetric, zero point 0: weights per output channel (stored as int8), activations per tensor. The
 pair stands directly before the input of each convolution, behind the pooling: a maximum of rounded
 values is the rounded maximum, so a runtime may move it up to the convolution before. ReLU, pooling,
-bias, head, inputs and outputs stay float. Weights are -127..127, so that no negation overflows.
+bias, head, inputs and outputs stay float. What is rounded is best prepared by `channels`.
 
 Sources: ONNX operators, opset 13 (both accept a scale per channel); NVIDIA TensorRT developer
 guide, "Explicit quantization" (symmetric, per channel for weights, per tensor for activations).
@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge_export.precision.trunk import finished
+from ctedge_export.precision.weights import LEVELS, nearest
 
 if TYPE_CHECKING:
     import onnx
 
-#: The largest level; -128 is not used.
-LEVELS = 127
+#: int8 levels (channels, ...) of weights, and the size of one level for each output channel.
+Rounded = tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]
 
 
 def quantised_inputs(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -37,6 +38,7 @@ def quantise(
     ranges: Mapping[str, float],
     *,
     keep: Collection[str] = (),
+    weights: Mapping[str, Rounded] | None = None,
     biases: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> bytes:
     """Write the convolutions in INT8.
@@ -45,6 +47,7 @@ def quantise(
         model: the FP32 network, with names that say what they hold.
         ranges: for each tensor of `quantised_inputs`, the size that level 127 stands for.
         keep: convolutions that stay in float.
+        weights: rounded weights, by the name of the node; else each is rounded to the nearest.
         biases: other biases for the rest, by the name of the node (see `bias_correction`).
 
     Raises:
@@ -57,12 +60,12 @@ def quantise(
     written.CopyFrom(model)
     graph = written.graph
     constants = {weight.name: weight for weight in graph.initializer}
-    other = biases or {}
+    rounded, other = weights or {}, biases or {}
     nodes: list[onnx.NodeProto] = []
-    weights: dict[str, onnx.TensorProto] = {}
+    written_weights: dict[str, onnx.TensorProto] = {}
 
     def constant(name: str, values: object) -> str:
-        weights[name] = numpy_helper.from_array(np.asarray(values), name)
+        written_weights[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
 
     for node in graph.node:
@@ -72,7 +75,7 @@ def quantise(
         source, weight, *bias = node.input
         if node.name in other:
             bias = [constant(f"{bias[0]}.corrected", other[node.name])]
-        levels, scales = _per_channel(numpy_helper.to_array(constants[weight]))
+        levels, scales = rounded.get(node.name) or nearest(numpy_helper.to_array(constants[weight]))
         scaled = [
             constant(f"{weight}.scale", scales),
             constant(f"{weight}.zero", np.zeros(len(scales), np.int8)),
@@ -101,19 +104,9 @@ def quantise(
         node.input.extend([dequantized, name, *bias])
         nodes.append(node)
     used = {name for node in nodes for name in node.input}
-    kept = [weight for weight in (*constants.values(), *weights.values()) if weight.name in used]
+    every = (*constants.values(), *written_weights.values())
+    kept = [weight for weight in every if weight.name in used]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
     return finished(written)
-
-
-def _per_channel(
-    values: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """int8 levels (channels, ...), and the size of one level for each output channel."""
-    axes = tuple(range(1, values.ndim))
-    largest = np.abs(values).max(axis=axes)
-    scales = (np.where(largest > 0, largest, 1) / LEVELS).astype(np.float32)
-    levels = np.rint(values / scales.reshape(-1, *(1 for _ in axes)))
-    return np.clip(levels, -LEVELS, LEVELS).astype(np.int8), scales

@@ -14,8 +14,10 @@ from pathlib import Path
 from ctedge.bundle import ModelBundle
 from ctedge.errors import GateFailed, InvalidBundle, OutputError, WrongTask
 from ctedge.extras import require
-from ctedge.manifest import ENGINES_NAME
+from ctedge.manifest import CARD_NAME, ENGINES_NAME
+from ctedge.maps import LAYER_CAM
 from ctedge.variants import PRECISIONS
+from ctedge_export.card import card_with_variants
 from ctedge_export.gates import structural
 from ctedge_export.gates.cases import (
     CALIBRATION_COUNT,
@@ -29,6 +31,7 @@ from ctedge_export.gates.numeric import answers_of
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.kept import keep
+from ctedge_export.network.maps import without
 from ctedge_export.precision.variant import Bench, Variant, make_variant
 from ctedge_export.writer import check_target, write_bundle
 
@@ -139,6 +142,8 @@ def make_bench(
     import onnx
 
     spec, inputs = source.spec, gate_inputs(source.spec)
+    # LayerCAM reads every layer in FP32; Grad-CAM only what stays in float.
+    network = without(source.model, LAYER_CAM)
     if data is None:
         cases = gate_phantoms(spec)
     else:
@@ -147,16 +152,16 @@ def make_bench(
     scans = None if calibration is None else read_scans(calibration, spec)
     shown = {one.name: one for one in (*inputs, *(case.shown for case in cases))}
     return Bench(
-        onnx_bytes=source.model,
-        model=onnx.load_from_string(source.model),
+        onnx_bytes=network,
+        model=onnx.load_from_string(network),
         task=source.task,
         threshold=None if source.task == "severity" else source.threshold,
         inputs=inputs,
         cases=cases,
         source=f"{len(cases)} {'phantoms' if data is None else 'scans that were given'}",
-        answers=answers_of(onnx_runner(source.model), tuple(shown.values())),
-        scans=lambda: scans or tuple(case.shown for case in calibration_phantoms(spec)),
-        calibrated_on=f"{CALIBRATION_COUNT} phantoms"
+        answers=answers_of(onnx_runner(network), tuple(shown.values())),
+        scans=lambda: scans or calibration_phantoms(spec),
+        calibrated_on=f"{CALIBRATION_COUNT} phantoms, half of them changed in grey levels or noise"
         if scans is None
         else f"{len(scans)} scans that were given",
     )
@@ -198,6 +203,8 @@ def _write(source: ModelBundle, target: Path, variants: Sequence[Variant]) -> Mo
     for made in variants:
         records[made.precision] = made.record
         members[made.record["member"]] = made.onnx_bytes
+    if CARD_NAME in members:
+        members[CARD_NAME] = card_with_variants(source.card, records).encode()
     result = structural.check(source.model, task=source.task)
     described["gates"] = {**described["gates"], "structural": result.to_json()}
     return write_bundle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ctedge.errors import InvalidBundle
@@ -37,6 +38,23 @@ def trunk_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
 def convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
     """Names of the convolutions, in the order of the data."""
     return tuple(node.name for node in model.graph.node if node.op_type == "Conv")
+
+
+def multiplications(model: onnx.ModelProto) -> dict[str, int]:
+    """How many multiplications each convolution takes for one input, in the order of the data."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model)
+    sizes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim[2:]]
+        for value in (*inferred.graph.value_info, *inferred.graph.output)
+    }
+    weights = {weight.name: math.prod(weight.dims) for weight in model.graph.initializer}
+    return {
+        node.name: weights[node.input[1]] * math.prod(sizes[node.output[0]])
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
 
 
 def finished(model: onnx.ModelProto) -> bytes:

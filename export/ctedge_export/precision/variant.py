@@ -13,9 +13,10 @@ from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.numeric import Answers
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import HALF_PRECISIONS, Runner, onnx_runner, runners
-from ctedge_export.precision import bisect, calibration, half, int8
-from ctedge_export.precision.bias_correction import corrected_biases
-from ctedge_export.precision.trunk import convolutions
+from ctedge_export.precision import bisect, calibration, half
+from ctedge_export.precision.quantised import Quantised, quantised
+from ctedge_export.precision.seen import look
+from ctedge_export.precision.trunk import convolutions, multiplications
 
 if TYPE_CHECKING:
     import onnx
@@ -25,9 +26,6 @@ _Build = Callable[[frozenset[str]], bytes]
 
 #: With more of its convolutions in float than this share, a variant is none.
 _MOST_KEPT = 0.5
-
-#: The means of the channels are measured on this many calibration scans.
-_CORRECTED_ON = 4
 
 #: A bisection looks at this many inputs, those that are answered worst.
 _TELLING = 4
@@ -101,6 +99,7 @@ def make_variant(bench: Bench, precision: str, say: Say) -> Variant:
         say: told of each step.
     """
     facts: dict[str, Any] = {"weights": {}, "calibration": None}
+    reference = bench.onnx_bytes
     if precision in HALF_PRECISIONS:
         weights = half.look_at_weights(bench.model, precision)
         facts["weights"], kept = weights.to_json(), frozenset(weights.overflowing)
@@ -110,11 +109,10 @@ def make_variant(bench: Bench, precision: str, say: Say) -> Variant:
         )
         build: _Build = lambda kept: half.halve(bench.model, precision, keep=kept)  # noqa: E731
     else:
-        ranges, facts["calibration"] = _calibrate(bench, precision, say)
-        biases = corrected_biases(bench.model, ranges, bench.scans()[:_CORRECTED_ON])
-        kept = frozenset()
-        build = lambda kept: int8.quantise(bench.model, ranges, keep=kept, biases=biases)  # noqa: E731
+        ready, facts["calibration"] = _calibrate(bench, precision, say)
+        reference, build, kept = ready.model.SerializeToString(), ready.write, frozenset()
     layers = convolutions(bench.model)
+    work = multiplications(bench.model)
     while True:
         onnx_bytes = build(kept)
         results = _gate(bench, onnx_bytes, precision)
@@ -123,7 +121,9 @@ def make_variant(bench: Bench, precision: str, say: Say) -> Variant:
         if failed is None or failed.gate == "structural" or not room:
             break
         passes = _quick_gate(bench, build, kept, failed, precision)
-        found = bisect.culprit([name for name in layers if name not in kept], passes)
+        # Converted in this order, what breaks the gate is among the layers that gain least by it.
+        worth = sorted(set(layers) - kept, key=lambda name: (-work[name], layers.index(name)))
+        found = bisect.culprit(worth, passes)
         say(f"{precision}: {failed.gate} gate: {failed}; {found} breaks it and stays in float")
         kept |= {found}
     record: dict[str, Any] = {
@@ -133,11 +133,15 @@ def make_variant(bench: Bench, precision: str, say: Say) -> Variant:
         **facts,
         "gates": {"structural": results[0].to_json(), "runtimes": {}},
     }
+    if facts["calibration"] is not None:
+        share = 1 - sum(work[name] for name in kept) / sum(work.values())
+        facts["calibration"]["share_of_multiplications"] = round(share, 4)
+        say(f"{precision}: {share:.1%} of the multiplications, {len(onnx_bytes)} bytes")
     departs = ""
     if failed is None:
         record["gates"]["runtimes"] = _on_every_runtime(bench, onnx_bytes, precision, results, say)
     else:
-        departs, record["layers"] = _departure(bench, onnx_bytes, results, precision)
+        departs, record["layers"] = _departure(bench, reference, onnx_bytes, results, precision)
         record["failed"] = {"gate": failed.gate, **failed.to_json()}
     return Variant(
         precision=precision, onnx_bytes=onnx_bytes, record=record, failed=failed, departs=departs
@@ -176,31 +180,34 @@ def _quick_gate(
     return passes
 
 
-def _calibrate(bench: Bench, precision: str, say: Say) -> tuple[dict[str, float], dict[str, Any]]:
-    """The ranges of the method whose answers are closest to FP32's, and how all methods did."""
-    tensors = int8.quantised_inputs(bench.model)
-    histograms = calibration.collect(bench.onnx_bytes, tensors, bench.scans())
-    ranges = {
-        method: {name: find(histogram) for name, histogram in histograms.items()}
-        for method, find in calibration.METHODS.items()
-    }
-    results = {
-        method: bench.numeric(onnx_runner(int8.quantise(bench.model, found), precision), precision)
-        for method, found in ranges.items()
-    }
-    for method, result in results.items():
+def _calibrate(bench: Bench, precision: str, say: Say) -> tuple[Quantised, dict[str, Any]]:
+    """The network by the method whose answers are closest to FP32's, and how all methods did."""
+    say(f"{precision}: calibrating on {bench.calibrated_on}")
+    scans = bench.scans()
+    seen = look(bench.model, scans)
+    results: dict[str, GateResult] = {}
+    best: tuple[str, Quantised] | None = None
+    for method in calibration.METHODS:
+        ready = quantised(bench.model, seen, method)
+        result = bench.numeric(onnx_runner(ready.write(), precision), precision)
         say(f"{precision}, {method} calibration: {result}")
-    chosen = min(results, key=lambda method: results[method].worst)
+        if best is None or result.worst < results[best[0]].worst:
+            best = (method, ready)
+        results[method] = result
+    if best is None:
+        raise AssertionError("no method")
+    chosen, ready = best
     record = {
         "scans": bench.calibrated_on,
         "chosen": chosen,
-        "ranges": ranges[chosen],
+        "ranges": ready.tops,
         "methods": {
             method: {"passed": result.passed, **result.to_json()["figures"]}
             for method, result in results.items()
         },
     }
-    return ranges[chosen], record
+    say(f"{precision}: {chosen} it is; correcting the biases")
+    return ready.corrected(scans), record
 
 
 def _on_every_runtime(
@@ -225,14 +232,17 @@ def _on_every_runtime(
 
 
 def _departure(
-    bench: Bench, onnx_bytes: bytes, results: list[GateResult], precision: str
+    bench: Bench, reference: bytes, onnx_bytes: bytes, results: list[GateResult], precision: str
 ) -> tuple[str, list[dict[str, Any]]]:
-    """The first layer that departs on the worst input, in words, and every layer's figures."""
+    """The first layer that departs on the worst input, in words, and every layer's figures.
+
+    The reference is FP32 with the channel scales of `onnx_bytes`.
+    """
     if len(results) < 2:
         return "unknown: the structure is not as it should be", []
     (worst,) = numeric.worst_inputs(
         bench.answers, results[1], bench.inputs, precision=precision, count=1
     )
-    layers = layerwise.agreements(bench.onnx_bytes, onnx_bytes, worst, precision=precision)
+    layers = layerwise.agreements(reference, onnx_bytes, worst, precision=precision)
     first = layerwise.first_bad(layers, precision=precision)
     return f"{first} on {worst.name!r}", [one.to_json() for one in layers]
