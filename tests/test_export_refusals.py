@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow", exc_type=ImportError)
@@ -14,7 +15,15 @@ pytest.importorskip("tf2onnx", exc_type=ImportError)
 
 from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle, OutputError
 from ctedge_export.onnx_bundle import export_onnx
-from run_factory import SMALL, build, read_document, small_run, write_document, write_run
+from run_factory import (
+    SMALL,
+    build,
+    read_document,
+    small_network,
+    small_run,
+    write_document,
+    write_run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +112,83 @@ def test_a_full_disk_leaves_nothing(
     with pytest.raises(OutputError, match="No space"):
         export_onnx(run_folder, tmp_path / "x.ctedge")
     assert list(tmp_path.iterdir()) == []
+
+
+def sequential() -> Any:
+    import keras
+
+    good = small_network()
+    copies = [type(layer).from_config(layer.get_config()) for layer in good.layers[1:]]
+    model = keras.Sequential([keras.Input((*SMALL.shape, 1)), *copies])
+    model.set_weights(good.get_weights())
+    return model
+
+
+def subclassed() -> Any:
+    import keras
+
+    @keras.saving.register_keras_serializable(package="test_export_refusals")
+    class Own(keras.Model):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.head = keras.layers.Dense(1)
+
+        def call(self, inputs: Any) -> Any:
+            return self.head(keras.ops.mean(inputs, axis=(1, 2, 3)))
+
+    model = Own()
+    model(np.zeros((1, *SMALL.shape, 1), np.float32))
+    return model
+
+
+def two_inputs() -> Any:
+    import keras
+
+    inputs = [keras.Input((*SMALL.shape, 1)) for _ in range(2)]
+    return keras.Model(inputs, small_network()(keras.layers.Add()(inputs)))
+
+
+def mixed() -> Any:
+    import keras
+
+    inputs = keras.Input((*SMALL.shape, 1))
+    conv = keras.layers.Conv3D(2, 3, dtype="mixed_bfloat16", name="here")
+    average = keras.layers.GlobalAveragePooling3D()
+    return keras.Model(inputs, keras.layers.Dense(1)(average(conv(inputs))))
+
+
+def not_finite() -> Any:
+    model = build(SMALL.shape)
+    layer = model.get_layer("conv_2")
+    kernel, bias = layer.get_weights()
+    kernel.flat[5] = np.nan
+    layer.set_weights([kernel, bias])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (sequential, "Sequential"),
+        (subclassed, "subclassed|Keras cannot read"),
+        (two_inputs, "several inputs"),
+        (mixed, "mixed precision"),
+        (not_finite, "no numbers"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_network_of_another_kind_is_refused_by_name(
+    make: Any, match: str, tmp_path: Path
+) -> None:
+    run_folder = write_run(tmp_path / "run", make(), SMALL)
+    with pytest.raises(InvalidBundle, match=match) as caught:
+        export_onnx(run_folder, tmp_path / "x.ctedge")
+    assert caught.value.fix
+    assert not (tmp_path / "x.ctedge").exists()
+
+
+def test_a_saved_model_names_the_way_in(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(InvalidBundle, match="SavedModel") as caught:
+        export_onnx(tmp_path, tmp_path / "x.ctedge")
+    assert "ctedge train import" in caught.value.fix

@@ -60,7 +60,10 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
             f"{text} is no bundle",
             found="a file",
             expected=f"a folder NAME{_SUFFIX} with a {MANIFEST_NAME}",
-            fix="unpack it first if it is an archive",
+            fix="an ONNX file alone has neither spec nor gate: export the network it came from with"
+            " `ctedge export onnx RUN_FOLDER -o BUNDLE`"
+            if text.endswith(".onnx")
+            else "unpack it first if it is an archive",
         )
     shipped = _SHIPPED / f"{text}{_SUFFIX}"
     if _BARE_NAME.fullmatch(text) and shipped.is_dir():

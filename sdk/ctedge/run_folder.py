@@ -55,6 +55,13 @@ def read_run(folder: Path) -> RunFolder:
         InvalidBundle: `model.json` or `model.keras` is missing or broken.
         DigestMismatch: `model.keras` is not the file that `model.json` was written for.
     """
+    if (folder / "saved_model.pb").is_file():
+        raise InvalidBundle(
+            f"{folder} is a TensorFlow SavedModel, which keeps no layers to take apart",
+            expected=f"a run folder with {MODEL_FILE} and {DOCUMENT_FILE}",
+            fix="save the Keras model as HDF5, model.save('FILE.h5'), and make a run folder of it:"
+            " ctedge train import FILE.h5 -o RUN",
+        )
     if not (folder / DOCUMENT_FILE).is_file():
         raise BundleNotFound(
             f"there is no finished training in {folder}",
