@@ -2,8 +2,8 @@
 
     python benchmarks/demo_models.py RUNS BUNDLES -o benchmarks/results/demo-models.json
 
-RUNS holds the run folders of `training/demo_models.sh`; BUNDLES holds pneumonia.ctedge and
-severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans
+RUNS holds the run folders of `training/demo_models.sh`, and `severity` of
+`training/demo_severity.py`; BUNDLES holds pneumonia.ctedge and severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans
 are judged where CTEDGE_TEST_DATA names their folder; nothing is tuned to them.
 """
 
@@ -21,7 +21,12 @@ from ctedge.files import write_atomic
 from ctedge.run_folder import read_run
 
 DIFFICULTY = Path(__file__).parent / "results" / "phantom-difficulty.json"
-ROLES = {"classifier": "c3", "severity": "s3", "shuffled labels": "shuffled"}
+ROLES = {
+    "classifier": "c3",
+    "severity": "severity",
+    "shuffled labels": "shuffled",
+    "severity, own recipe, not shipped": "s3",
+}
 
 
 def real_scans(folder: Path) -> dict[str, CTScan]:
