@@ -127,6 +127,21 @@ def scan_rows() -> Iterator[str]:
 _CELL = 160
 
 
+def explanation_rows() -> Iterator[str]:
+    """One line of Markdown per way to a map of `explanation.json`."""
+    document = json.loads((RESULTS / "explanation.json").read_text())
+    yield "| map | cells | phantoms | times chance | within the lungs | cost, in answers |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for name, row in document["rows"].items():
+        spans = [
+            f"{row[key]['median']:.1f} ({row[key]['p25']:.1f} to {row[key]['p75']:.1f})"
+            for key in ("times_chance", "times_chance_within_lungs")
+        ]
+        cells = " x ".join(map(str, row["cells"]))
+        cost = f"{row['cost_in_answers']:.1f}"
+        yield f"| {name} | {cells} | {row['phantoms']} | {spans[0]} | {spans[1]} | {cost} |"
+
+
 def quality_rows() -> Iterator[str]:
     """One line of Markdown per scan, or group of scans, of `quality.json`."""
     document = json.loads((RESULTS / "quality.json").read_text())
@@ -201,4 +216,4 @@ def _interval(metric: dict[str, Any], digits: int) -> str:
 if __name__ == "__main__":
     print("\n".join([*speed_rows(), "", *model_rows(), ""]))
     print("\n".join([*system_rows(), "", *ablation_rows(), "", *scan_rows(), ""]))
-    print("\n".join(quality_rows()))
+    print("\n".join([*quality_rows(), "", *explanation_rows()]))

@@ -37,7 +37,7 @@ def test_version():
 def test_help_names_every_command():
     answer = run("--help")
     assert answer.returncode == 0
-    for command in ("demo", "predict", "assess", "inspect", "doctor", "train", "export"):
+    for command in ("demo", "predict", "assess", "inspect", "doctor", "bench", "train", "export"):
         assert re.search(rf"^  {command} ", answer.stdout, re.MULTILINE)
 
 

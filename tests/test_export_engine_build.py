@@ -97,6 +97,12 @@ def test_an_engine_that_is_not_of_its_precision_is_not_built(flavour: Flavour) -
         build(flavour, chain("int8", kept_float=1), "int8")
     assert "int8 75%" in str(caught.value.found)
     assert f"{LEAST_SHARE:.0%}" in str(caught.value.expected)
+    # What the bundle's gate wanted in float does not count against its engine's name ...
+    kept = build(flavour, chain("int8", kept_float=1), "int8", kept_float=("conv1",))
+    assert kept.layers.convolutions == {"fp32": 0.25, "int8": 0.75}
+    # ... but fp16 is all of it, or it is not called so.
+    with pytest.raises(GateFailed, match="would not be fp16"):
+        build(flavour, chain("fp32"), "fp16", kept_float=("conv1", "conv2", "conv3", "conv4"))
     with pytest.raises(GateFailed, match="would not be fp16"):
         build(flavour, chain("fp32"), "fp16")
 

@@ -189,7 +189,8 @@ def test_a_wrong_scale_fails_naming_the_layer(
 
     int8_quantise = int8.quantise
     monkeypatch.setattr(int8, "quantise", wrong)
-    with pytest.raises(GateFailed, match="first layer that departs: conv3"):
+    # Two of the three layers that read these may stay in float; the one that is left is named.
+    with pytest.raises(GateFailed, match=r"first layer that departs: conv[123] \("):
         export_precision(source, ["int8"], output=tmp_path / "x.ctedge")
     assert list(tmp_path.iterdir()) == []
 

@@ -73,7 +73,13 @@ def test_every_command_and_option_exists(command):
 
 @pytest.mark.parametrize(
     ("folder", "text"),
-    [(".", README), ("training", TRAINING), ("docs", READING), ("docs", QUALITY)],
+    [
+        (".", README),
+        ("training", TRAINING),
+        ("examples", (REPOSITORY / "examples" / "README.md").read_text()),
+        *(("docs", page.read_text()) for page in sorted((REPOSITORY / "docs").glob("*.md"))),
+    ],
+    ids=lambda value: value[:40].splitlines()[0],
 )
 def test_links_lead_somewhere(folder, text):
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
@@ -90,6 +96,9 @@ def test_its_figures_are_those_of_the_result_files(monkeypatch):
         assert row in TRAINING, row
     for row in figures.scan_rows():
         assert row in READING, row
+    explanation = (REPOSITORY / "docs" / "explanation.md").read_text()
+    for row in figures.explanation_rows():
+        assert row in explanation
     for row in figures.quality_rows():
         assert row in QUALITY, row
     assert "@@" not in README + TRAINING + READING + QUALITY

@@ -13,12 +13,14 @@ from ctedge.errors import GateFailed, OutputError
 from ctedge.extras import require
 from ctedge.golden import pack_levels
 from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
+from ctedge.maps import CAM
 from ctedge.run_folder import RunFolder, read_run
 from ctedge.spec import SliceSpec
 from ctedge_export.card import model_card
 from ctedge_export.gates import against_keras as gate
 from ctedge_export.gates import keras_maps, structural
-from ctedge_export.gates.inputs import GOLDEN_NAMES, gate_inputs
+from ctedge_export.gates.inputs import GOLDEN_NAMES, GateInput, gate_inputs
+from ctedge_export.gates.result import GateResult
 from ctedge_export.kept import keep
 from ctedge_export.network.keras_model import load_keras
 from ctedge_export.network.maps import Explained, explain
@@ -73,11 +75,11 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     converted = _convert(run, trained)
     nodes = len(converted.model.graph.node)
     say(f"converted: {converted.folded} BatchNorm folded, {nodes} nodes, checker passed")
-    explained = explain(converted.model, task=run.task)
-    if explained.missing:
-        say(f"it will not explain every answer: {explained.missing}")
-    onnx_bytes = explained.model.SerializeToString(deterministic=True)
     shown = gate_inputs(run.spec)
+    explained, maps_gate = _explained(run, trained, converted, shown)
+    if explained.missing:
+        say(f"left out of its maps: {explained.missing}")
+    onnx_bytes = explained.model.SerializeToString(deterministic=True)
     found = versions()
     result = gate.compare(
         trained, onnx_bytes, shown, output=TASK_OUTPUTS[run.task][0], versions=found
@@ -94,7 +96,7 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     )
     further = {
         "structural": structural.check(onnx_bytes, task=run.task),
-        "maps": keras_maps.check(trained, onnx_bytes, converted, explained.maps, shown),
+        "maps": maps_gate,
     }
     for gate_name, checked in further.items():
         if not checked.passed:
@@ -134,6 +136,23 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     )
     say(f"written: {target} ({_size(target) / 1e6:.1f} MB), manifest {written.digest[:12]}")
     return written
+
+
+def _explained(
+    run: RunFolder, trained: keras.Model, converted: Converted, shown: tuple[GateInput, ...]
+) -> tuple[Explained, GateResult]:
+    """The network with the maps that are Keras' own, and their gate; a finer one may stay out."""
+
+    def held(explained: Explained) -> GateResult:
+        onnx_bytes = explained.model.SerializeToString(deterministic=True)
+        return keras_maps.check(trained, onnx_bytes, converted, explained.maps, shown)
+
+    explained = explain(converted.model, task=run.task)
+    result = held(explained)
+    if not result.passed and len(explained.maps) > 1:
+        explained = explain(converted.model, task=run.task, finest=CAM, missing=str(result))
+        result = held(explained)
+    return explained, result
 
 
 def _convert(run: RunFolder, trained: keras.Model) -> Converted:

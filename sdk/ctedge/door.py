@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle import ModelBundle
 from ctedge.clock import Clock
-from ctedge.errors import InferenceFailed, RuntimeUnavailable
+from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.maps import MapRecord
+from ctedge.pipeline import Uses
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.scan import CTScan
 from ctedge.tensor import network_batch
@@ -32,7 +34,7 @@ _SIGMOID_TOLERANCE = 1e-3
 
 
 class Door(ABC, Generic[Result]):
-    """A loaded model that judges one source at a time. Threads may share it."""
+    """A loaded model. Threads may share it; a process that is forked from this one may not."""
 
     #: The task a bundle must have to be opened by this door.
     task: ClassVar[str]
@@ -40,6 +42,7 @@ class Door(ABC, Generic[Result]):
     def __init__(self, bundle: ModelBundle, runtime: Runtime) -> None:
         self.bundle = bundle
         self._runtime = runtime
+        self._uses = Uses(runtime)
 
     @classmethod
     def load(
@@ -52,7 +55,9 @@ class Door(ABC, Generic[Result]):
     ) -> Self:
         """Verify a bundle and load its network with the fastest runtime that may be trusted here.
 
-        What is named is strict; how the rest is chosen says `ctedge.runtimes.choice`.
+        What is named is strict; how the rest is chosen says `ctedge.runtimes.choice`. It is warm
+        afterwards, since the choice has run the golden cases; only "onnxruntime-cpu-fp32" is not:
+        `warm_up` costs as much there as it saves the first scan.
 
         Args:
             bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
@@ -81,6 +86,17 @@ class Door(ABC, Generic[Result]):
     ) -> Result:
         """Judge one source."""
 
+    async def predict_async(
+        self, source: Source, *, assess: bool = False, strict: bool = False, explain: bool = False
+    ) -> Result:
+        """The same as `predict`, off the event loop, in one of as many threads as there are CPUs.
+
+        Cancelled while it waits for a thread, it never runs; later, it runs to its end unheard.
+        """
+        asked = {"assess": assess, "strict": strict, "explain": explain}
+        return await self._uses.off_loop(functools.partial(self.predict, source, **asked))
+
+    @overload
     def predict_batch(
         self,
         sources: Iterable[Source],
@@ -88,17 +104,85 @@ class Door(ABC, Generic[Result]):
         assess: bool = False,
         strict: bool = False,
         explain: bool = False,
-    ) -> list[Result]:
-        """Judge several sources, in order. The first that fails raises, as `predict` does.
+        errors: Literal["raise"] = "raise",
+    ) -> list[Result]: ...
+
+    @overload
+    def predict_batch(
+        self,
+        sources: Iterable[Source],
+        *,
+        assess: bool = False,
+        strict: bool = False,
+        explain: bool = False,
+        errors: Literal["return"],
+    ) -> list[Result | CTEdgeError]: ...
+
+    def predict_batch(
+        self,
+        sources: Iterable[Source],
+        *,
+        assess: bool = False,
+        strict: bool = False,
+        explain: bool = False,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> Any:
+        """Judge several sources: what `predict_iter` yields, as a list."""
+        asked: Any = {"assess": assess, "strict": strict, "explain": explain, "errors": errors}
+        return list(self.predict_iter(sources, **asked))
+
+    @overload
+    def predict_iter(
+        self,
+        sources: Iterable[Source],
+        *,
+        ahead: int = 1,
+        assess: bool = False,
+        strict: bool = False,
+        explain: bool = False,
+        errors: Literal["raise"] = "raise",
+    ) -> Generator[Result, None, None]: ...
+
+    @overload
+    def predict_iter(
+        self,
+        sources: Iterable[Source],
+        *,
+        ahead: int = 1,
+        assess: bool = False,
+        strict: bool = False,
+        explain: bool = False,
+        errors: Literal["return"],
+    ) -> Generator[Result | CTEdgeError, None, None]: ...
+
+    def predict_iter(  # noqa: PLR0913
+        self,
+        sources: Iterable[Source],
+        *,
+        ahead: int = 1,
+        assess: bool = False,
+        strict: bool = False,
+        explain: bool = False,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> Any:
+        """Judge sources in order, the next read while this one is inferred; closing it ends that.
 
         Args:
-            sources: as `predict` takes them.
+            sources: as `predict` takes them, also without end; asked in a thread, errors raised.
+            ahead: prepared scans that may wait while one is judged; 0 takes the least memory.
             assess, strict, explain: as `predict` takes them.
+            errors: "raise": the first source that fails raises as `predict` does, after the
+                answers before it. "return": its CTEdgeError stands in the place of its answer.
+
+        Raises:
+            InferenceFailed: closed, or forked after `load`; also with errors="return".
         """
-        return [
-            self.predict(source, assess=assess, strict=strict, explain=explain)
-            for source in sources
-        ]
+        if errors not in ("raise", "return") or ahead < 0:
+            raise ValueError(f"errors is 'raise' or 'return', ahead 0 or more: {errors!r}, {ahead}")
+        record = self._finest_map() if explain else None
+        prepare = functools.partial(self._prepare, assess=assess, strict=strict, record=record)
+        keep = errors == "return"
+        return self._uses.answers(sources, prepare, self._judge, ahead=ahead, keep=keep)
 
     def warm_up(self) -> None:
         """Run the network once on air, so that the first scan is not the slow one.
@@ -106,11 +190,13 @@ class Door(ABC, Generic[Result]):
         Raises:
             InferenceFailed: the network cannot run, or its answer is not a finite number.
         """
-        self._run(np.zeros((1, *self.bundle.spec.shape), np.float32))
+        with self._uses.running():
+            self._run(np.zeros((1, *self.bundle.spec.shape), np.float32))
 
     def close(self) -> None:
-        """Free the runtime; the object cannot predict afterwards."""
-        self._runtime.close()
+        """Wait for predictions that run, then free the runtime; others raise InferenceFailed."""
+        if self._uses.end():
+            self._runtime.close()
 
     def __enter__(self: Self) -> Self:
         return self
@@ -122,6 +208,16 @@ class Door(ABC, Generic[Result]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @abstractmethod
+    def _prepare(
+        self, source: Source, *, assess: bool, strict: bool, record: MapRecord | None
+    ) -> Any:
+        """All that needs no network: what `_judge` takes, and no more of the scan than that."""
+
+    @abstractmethod
+    def _judge(self, prepared: Any) -> Result:
+        """Run the network."""
 
     def _run(self, inputs: npt.NDArray[np.float32]) -> list[dict[str, float]]:
         """The network's outputs by name, for each of (N, *spec.shape) inputs."""
@@ -182,7 +278,7 @@ class Door(ABC, Generic[Result]):
         return outputs
 
     def _context(self, source: str, clock: Clock) -> dict[str, Any]:
-        """What every result says of its making; the clock ends here."""
+        """What every result says of its making."""
         return {
             "source": source,
             "timings_ms": clock.finish(),

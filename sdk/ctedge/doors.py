@@ -34,12 +34,22 @@ def load_door(
         RuntimeUnavailable: the device or runtime cannot be had on this machine.
     """
     verified = ModelBundle.load(bundle)
-    if verified.task not in _DOORS:
+    door = door_class(verified)
+    opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
+    return door(verified, opened)
+
+
+def door_class(bundle: ModelBundle) -> type[Door[Any]]:
+    """The door that opens a bundle.
+
+    Raises:
+        WrongTask: its network judges no scan.
+    """
+    if bundle.task not in _DOORS:
         raise WrongTask(
-            f"{verified.name} judges no scan",
-            found=verified.task,
+            f"{bundle.name} judges no scan",
+            found=bundle.task,
             expected=" or ".join(_DOORS),
             fix="find lungs with LungSegmenter.load(bundle).segment(scan)",
         )
-    opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
-    return _DOORS[verified.task](verified, opened)
+    return _DOORS[bundle.task]

@@ -21,7 +21,7 @@
     │   └── EngineUnverified       an engine whose answers nobody has checked on its device
     ├── RuntimeUnavailable         the runtime or device asked for cannot be had here
     ├── BuildFailed                TensorRT built no engine: memory, target, or an operation
-    ├── InferenceFailed            the network ran and its answer is no number
+    ├── InferenceFailed            ran and no answer came of it; closed, or forked
     ├── MissingExtra               an optional package is needed; names the extra
     ├── DatasetError               labels or scans a training cannot start from
     ├── OutputError                a result cannot be written (disk full, no permission)

@@ -27,7 +27,7 @@ _WARM, _HOT = np.array([230.0, 30.0, 0.0]), np.array([255.0, 240.0, 60.0])
 _HEAT_SHARE = 0.75
 
 #: 5 x 7 glyphs, a row of five bits after the other.
-_GLYPHS = {
+GLYPHS = {
     "A": "0e11111f111111", "B": "1e11111e11111e", "C": "0e11101010110e", "D": "1e11111111111e",
     "E": "1f10101e10101f", "F": "1f10101e101010", "G": "0e11101711110f", "H": "1111111f111111",
     "I": "0e04040404040e", "J": "0702020202120c", "K": "11121418141211", "L": "1010101010101f",
@@ -99,7 +99,7 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
     sheet = _sheet(tiles, columns)
     if caption is not None:
         sheet = np.concatenate([_strip(caption.upper(), sheet.shape[1]), sheet])
-    return write_atomic(path, _png(sheet, caption))
+    return write_atomic(path, png_of(sheet, caption))
 
 
 def _heated(tile: NDArray[np.float64], heat: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,12 +135,12 @@ def _sheet(tiles: list[Pixels], columns: int) -> Pixels:
 
 def _strip(text: str, width: int) -> Pixels:
     """White text on black, as wide as the sheet; double size where that fits."""
-    unknown = sorted(set(text) - set(_GLYPHS))
+    unknown = sorted(set(text) - set(GLYPHS))
     if unknown:
         raise ValueError(f"the caption has characters without a glyph: {''.join(unknown)!r}")
     rows = np.zeros((7, max(6 * len(text), 1)), dtype=np.uint8)
     for index, letter in enumerate(text):
-        for row, bits in enumerate(bytes.fromhex(_GLYPHS[letter])):
+        for row, bits in enumerate(bytes.fromhex(GLYPHS[letter])):
             for column in range(5):
                 rows[row, 6 * index + column] = 255 if bits >> (4 - column) & 1 else 0
     scale = 2 if 2 * rows.shape[1] + 8 <= width else 1
@@ -152,7 +152,7 @@ def _strip(text: str, width: int) -> Pixels:
     return strip
 
 
-def _png(pixels: Pixels, text: str | None) -> bytes:
+def png_of(pixels: Pixels, text: str | None) -> bytes:
     """(rows, columns, 3) as PNG (ISO/IEC 15948), 8-bit RGB without filters."""
     rows, columns = pixels.shape[:2]
     header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)

@@ -29,7 +29,8 @@ class _Result:
 
     Attributes:
         source: the file or folder judged, or "array".
-        timings_ms: wall time of each stage in milliseconds: read, preprocess, inference, total.
+        timings_ms: wall time of each stage in milliseconds: read, preprocess, inference; and total,
+            their sum (what it waited for in a batch does not count).
         runtime: runtime, device and precision, for instance "onnxruntime-cpu-fp32".
         model: the bundle's name.
         model_digest: SHA-256 of the bundle's manifest, which covers every byte of the model.

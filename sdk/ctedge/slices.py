@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 from collections.abc import Iterable
@@ -52,13 +53,24 @@ class _Picture:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Prepared:
+class _Shown:
     """Slices as `SliceSpec` wants them, (slices, rows, columns), and what is known of each."""
 
     inputs: npt.NDArray[np.float32]
     indices: tuple[int, ...]
     z_mm: tuple[float | None, ...]
     quality: Quality | PictureQuality
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """The same with all that was asked for; the scan itself only where maps are drawn on it."""
+
+    shown: _Shown
+    source: str
+    quality: Quality | PictureQuality
+    to_explain: tuple[CTScan | _Picture, MapRecord] | None
+    clock: Clock
 
 
 class SliceClassifier(Door[SlicesPrediction]):
@@ -107,22 +119,65 @@ class SliceClassifier(Door[SlicesPrediction]):
             RuntimeUnavailable: explain, and the network has no map on this runtime.
             InferenceFailed: the network's answer is not a finite number.
         """
-        record = self._finest_map() if explain else None
+        with self._uses.running():
+            record = self._finest_map() if explain else None
+            return self._judge(
+                self._prepare(source, slices=slices, assess=assess, strict=strict, record=record)
+            )
+
+    async def predict_async(
+        self,
+        source: Source,
+        *,
+        slices: Iterable[int] | None = None,
+        assess: bool = False,
+        strict: bool = False,
+        explain: bool = False,
+    ) -> SlicesPrediction:
+        """The same as `predict`, off the event loop; see `Door.predict_async`."""
+        work = functools.partial(
+            self.predict, source, slices=slices, assess=assess, strict=strict, explain=explain
+        )
+        return await self._uses.off_loop(work)
+
+    def _prepare(
+        self,
+        source: Source,
+        *,
+        slices: Iterable[int] | None = None,
+        assess: bool,
+        strict: bool,
+        record: MapRecord | None,
+    ) -> _Prepared:
         clock = Clock()
         with clock.stage("read"):
             given = _open(source)
         with clock.stage("preprocess"):
-            prepared = self._prepare(given, slices)
-        quality = prepared.quality
+            shown = self._show(given, slices)
+        quality = shown.quality
         if assess:
             with clock.stage("assess"):
                 quality = _look_closer(given, quality)
         if strict:
             insist(quality, given.source)
-        with clock.stage("inference"):
-            outputs, cells = self._judge(prepared.inputs, record)
-            explanations = self._explanations(given, prepared.indices, cells, record)
-        threshold = self.bundle.threshold
+        return _Prepared(
+            shown=shown,
+            source=given.source,
+            quality=quality,
+            to_explain=None if record is None else (given, record),
+            clock=clock,
+        )
+
+    def _judge(self, prepared: _Prepared) -> SlicesPrediction:
+        shown, threshold = prepared.shown, self.bundle.threshold
+        explanations: list[Explanation | None] = [None] * len(shown.indices)
+        with prepared.clock.stage("inference"):
+            if prepared.to_explain is None:
+                outputs, _ = self._run_in_parts(shown.inputs, None)
+            else:
+                given, record = prepared.to_explain
+                outputs, cells = self._run_in_parts(shown.inputs, record)
+                explanations = self._explanations(given, shown.indices, cells, record)
         return SlicesPrediction(
             slices=tuple(
                 SliceAnswer(
@@ -134,15 +189,15 @@ class SliceClassifier(Door[SlicesPrediction]):
                     explanation=explanation,
                 )
                 for index, z_mm, output, explanation in zip(
-                    prepared.indices, prepared.z_mm, outputs, explanations, strict=True
+                    shown.indices, shown.z_mm, outputs, explanations, strict=True
                 )
             ),
             threshold=threshold,
-            quality=quality,
-            **self._context(given.source, clock),
+            quality=prepared.quality,
+            **self._context(prepared.source, prepared.clock),
         )
 
-    def _judge(
+    def _run_in_parts(
         self, inputs: npt.NDArray[np.float32], record: MapRecord | None
     ) -> tuple[list[dict[str, float]], list[npt.NDArray[np.float32]]]:
         """Outputs and, where asked for, maps, a few slices at a time."""
@@ -163,10 +218,8 @@ class SliceClassifier(Door[SlicesPrediction]):
         given: CTScan | _Picture,
         indices: tuple[int, ...],
         cells: list[npt.NDArray[np.float32]],
-        record: MapRecord | None,
+        record: MapRecord,
     ) -> list[Explanation | None]:
-        if record is None:
-            return [None] * len(indices)
         if isinstance(given, CTScan):
             scans, spec = list(single_slices(given, indices)), self._spec.plane
         else:
@@ -176,11 +229,11 @@ class SliceClassifier(Door[SlicesPrediction]):
             for scan, drawn in zip(scans, cells, strict=True)
         ]
 
-    def _prepare(self, given: CTScan | _Picture, slices: Iterable[int] | None) -> _Prepared:
+    def _show(self, given: CTScan | _Picture, slices: Iterable[int] | None) -> _Shown:
         if isinstance(given, CTScan):
             indices = _indices(given, slices)
             shown = slices_of_scan(given, indices, self._spec)
-            return _Prepared(
+            return _Shown(
                 inputs=shown.volume,
                 indices=indices,
                 z_mm=tuple(_z_mm(given, index) for index in indices),
@@ -191,7 +244,7 @@ class SliceClassifier(Door[SlicesPrediction]):
                 f"{given.source}: a picture is one slice", fix="leave slices out, or give a scan"
             )
         picture = slice_of_picture(given.levels, self._spec, source=given.source)
-        return _Prepared(
+        return _Shown(
             inputs=np.moveaxis(picture.volume, -1, 0),
             indices=(0,),
             z_mm=(None,),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ctedge.bundle import ModelBundle
 from ctedge.clock import Clock
@@ -15,11 +16,30 @@ from ctedge.door import Door, Result, Source
 from ctedge.explanation import Explanation
 from ctedge.extras import require
 from ctedge.lungs import AffectedShare, affected_share, segment_lungs
+from ctedge.maps import MapRecord
 from ctedge.preprocessing import resample
-from ctedge.quality import LungsSeen, TrainedOn, insist, judge, look_closer, with_flags
+from ctedge.quality import LungsSeen, Quality, TrainedOn, insist, judge, look_closer, with_flags
 from ctedge.readers import read_scan
 from ctedge.runtimes import Runtime
 from ctedge.scan import CTScan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _PreparedScan:
+    """A scan as `PreprocessSpec` wants it, (1, *shape), and what is known of it.
+
+    Attributes:
+        share: how much of each lung is dense, where that is measured.
+        to_explain: the scan, and which map to draw on it; a scan is large, and is held no longer.
+        clock: has timed what was done so far.
+    """
+
+    shown: npt.NDArray[np.float32]
+    source: str
+    quality: Quality
+    share: AffectedShare | None
+    to_explain: tuple[CTScan, MapRecord] | None
+    clock: Clock
 
 
 class VolumeDoor(Door[Result]):
@@ -46,8 +66,8 @@ class VolumeDoor(Door[Result]):
             assess: look at the whole scan, as `ctedge.assess` does; the answer's `quality` then
                 says more. Needs scipy and a second or two.
             strict: raise where there are red flags, before the network runs.
-            explain: let the network draw where its answer comes from, too; takes about as long
-                again. The finest map that network and runtime have is `explanation`.
+            explain: let the network draw where its answer comes from, too; takes up to twice as
+                long again. The finest map that network and runtime have is `explanation`.
 
         Raises:
             InputError: the scan cannot be read or is not fit to be judged.
@@ -56,7 +76,13 @@ class VolumeDoor(Door[Result]):
             RuntimeUnavailable: explain, and the network has no map on this runtime.
             InferenceFailed: the network's answer is not a finite number.
         """
-        record = self._finest_map() if explain else None
+        with self._uses.running():
+            record = self._finest_map() if explain else None
+            return self._judge(self._prepare(source, assess=assess, strict=strict, record=record))
+
+    def _prepare(
+        self, source: Source, *, assess: bool, strict: bool, record: MapRecord | None
+    ) -> _PreparedScan:
         clock = Clock()
         with clock.stage("read"):
             scan = as_scan(source)
@@ -76,16 +102,27 @@ class VolumeDoor(Door[Result]):
         if self.measures_lungs and lungs is not None:
             with clock.stage("lungs"):
                 share = affected_share(scan, lungs)
-        shown, explanation = prepared.volume[np.newaxis], None
-        with clock.stage("inference"):
-            if record is None:
-                (outputs,) = self._run(shown)
+        return _PreparedScan(
+            shown=prepared.volume[np.newaxis],
+            source=scan.source,
+            quality=quality,
+            share=share,
+            to_explain=None if record is None else (scan, record),
+            clock=clock,
+        )
+
+    def _judge(self, prepared: _PreparedScan) -> Result:
+        explanation = None
+        with prepared.clock.stage("inference"):
+            if prepared.to_explain is None:
+                (outputs,) = self._run(prepared.shown)
             else:
-                (outputs,), (cells,) = self._run_explained(shown, record)
+                scan, record = prepared.to_explain
+                (outputs,), (cells,) = self._run_explained(prepared.shown, record)
                 explanation = Explanation(cells=cells, scan=scan, spec=self._spec, record=record)
-        context = self._context(scan.source, clock)
-        context |= {"quality": quality, "explanation": explanation}
-        return self._result(outputs, share, context)
+        context = self._context(prepared.source, prepared.clock)
+        context |= {"quality": prepared.quality, "explanation": explanation}
+        return self._result(outputs, prepared.share, context)
 
     @abstractmethod
     def _result(

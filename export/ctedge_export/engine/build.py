@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +58,7 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
     settings: Settings,
     target: Target,
     timings: bytes = b"",
+    kept_float: Collection[str] = (),
     watcher: Watcher | None = None,
 ) -> Built:
     """Build an engine. Ctrl-C ends it at the builder's next step.
@@ -69,6 +70,7 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
         settings: the builder's options.
         target: what the engine is to run on, as `choose_target` says.
         timings: the timing cache of earlier builds; empty starts a new one.
+        kept_float: convolutions that the file keeps in float.
         watcher: told of the progress.
 
     Raises:
@@ -90,7 +92,7 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
             fix="export the bundle again with the versions of the `export` extra",
         )
     layers = layers_of(network, strongly_typed=flavour.strongly_typed)
-    require_share(layers, precision)
+    require_share(layers, precision, kept_float=kept_float)
     config = builder.create_builder_config()
     recorded = _configure(flavour, config, precision=precision, settings=settings, target=target)
     name, shape = _profile(builder, network, config, settings.max_batch)

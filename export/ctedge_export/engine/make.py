@@ -84,6 +84,7 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
             settings=settings,
             target=target,
             timings=read_timings(timings) if timings else b"",
+            kept_float=source.kept_float,
             watcher=watcher,
         )
         record = _record(built, flavour, source, loaded, precision=precision, target=target)

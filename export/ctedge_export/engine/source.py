@@ -23,6 +23,7 @@ class OnnxSource:
     member: str
     data: bytes
     gates: Mapping[str, Any]
+    kept_float: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -66,7 +67,10 @@ def onnx_of(
     variant = bundle.variant(precision)
     gates = bundle.manifest["variants"][precision]["gates"]
     return bundle, OnnxSource(
-        member=variant.member, data=bundle.model_bytes(precision), gates=gates
+        member=variant.member,
+        data=bundle.model_bytes(precision),
+        gates=gates,
+        kept_float=variant.kept_float,
     )
 
 

@@ -7,8 +7,9 @@ the engine, its inspector's word replaces this.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ctedge.engine_record import DECLARED, TYPED, Layers
@@ -20,6 +21,8 @@ LEAST_SHARE = 0.95
 
 #: Precision by TensorRT's name of a type; the others are for indices and shapes.
 _PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8"}
+
+_PARTS = re.compile(r"[\w.]+")
 
 CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
 
@@ -69,13 +72,26 @@ def is_convolution(kind: str) -> bool:
     return "CONV" in kind.upper()
 
 
-def require_share(layers: Layers, precision: str) -> None:
+def require_share(layers: Layers, precision: str, *, kept_float: Collection[str] = ()) -> None:
     """Refuse to call an engine by a precision that most of its convolutions do not work in.
+
+    Args:
+        layers: of the engine.
+        precision: its name.
+        kept_float: convolutions that the bundle's member keeps in float, because its gate wanted
+            it. They do not count, but for fp16, where nothing may be left out.
 
     Raises:
         GateFailed: fewer than 95 % of the convolutions work in it.
     """
-    share = layers.convolutions.get(precision, 0.0)
+    left_out = frozenset() if precision == "fp16" else frozenset(kept_float)
+    share = _shares(
+        found
+        for name, kind, found in layers.listed
+        # An inspector names a fused layer after all its parts: "conv1 + relu1".
+        if is_convolution(kind) and not left_out & set(_PARTS.findall(name))
+        if name.split(".")[0] not in MAPS
+    ).get(precision, 0.0)
     if share < LEAST_SHARE:
         found = ", ".join(f"{name} {part:.0%}" for name, part in layers.convolutions.items())
         raise GateFailed(

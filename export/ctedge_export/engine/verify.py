@@ -79,7 +79,7 @@ def gated(
         layers = inspected_layers(opened.information())
         if layers is not None:
             record = replace(record, layers=layers)
-            require_share(layers, record.precision)
+            require_share(layers, record.precision, kept_float=_kept_float(record, bundle))
         runner = Runner(
             name=opened.name, version=f"{flavour.runtime} {flavour.version}", run=opened.run
         )
@@ -178,3 +178,10 @@ def _not_here(record: EngineRecord, bundle: ModelBundle, machine: Machine) -> st
     except EngineMismatch as error:
         return f"{error.what} ({error.found}; here {error.expected})"
     return None
+
+
+def _kept_float(record: EngineRecord, bundle: ModelBundle) -> tuple[str, ...]:
+    """The layers that the member an engine was built from keeps in float."""
+    if record.precision not in bundle.variants:
+        return ()
+    return bundle.variant(record.precision).kept_float

@@ -50,7 +50,10 @@ class GateResult:
     @property
     def worst(self) -> float:
         """The largest share that a figure takes of its limit; infinite when one is no number."""
-        shares = [figure.value / figure.limit for figure in self.figures]
+        shares = [
+            figure.value / figure.limit if figure.limit else (math.inf if figure.value else 0.0)
+            for figure in self.figures
+        ]
         return max((s if math.isfinite(s) else math.inf for s in shares), default=0.0)
 
     def __str__(self) -> str:

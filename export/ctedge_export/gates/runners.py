@@ -8,7 +8,6 @@ the same graph with every rounding written out (`ctedge_export.precision.rounded
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from ctedge.extras import version_of
 from ctedge.onnx_parts import answers_of
 from ctedge.runtimes.onnx_runtime import OnnxRuntime, usable_cpus
+from ctedge.runtimes.openvino_runtime import has_native_bf16, import_openvino
 from ctedge.variants import FP32
 from ctedge_export.precision.rounded import write_out_roundings
 
@@ -83,12 +83,9 @@ def runners(onnx_bytes: bytes, precision: str = FP32) -> tuple[Runner, ...]:
 
 
 def _openvino(onnx_bytes: bytes, precision: str) -> list[Runner]:
-    openvino: Any = importlib.import_module("openvino")
-
-    core = openvino.Core()
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision == "bf16" and "BF16" not in capabilities:
+    if precision == "bf16" and not has_native_bf16():
         return []
+    core = import_openvino().Core()
     options = {
         "INFERENCE_PRECISION_HINT": _OPENVINO[precision],
         "INFERENCE_NUM_THREADS": usable_cpus(),

@@ -149,7 +149,9 @@ def expected_nodes(operators: Counter[str], task: str) -> int:
     sigmoid = 1 if task == "classifier" else 0
     if (operators["Conv"], operators["Gemm"]) == _VOLUME_LAYERS:
         return 3 * operators["Conv"] + 2 + (2 * operators["Gemm"] - 1) + sigmoid
-    return sum(operators[kind] for kind in ("Conv", "Relu", "MaxPool", "Gemm")) + 2 + sigmoid
+    return (
+        sum(operators[kind] for kind in ("Conv", "Relu", "Clip", "MaxPool", "Gemm")) + 2 + sigmoid
+    )
 
 
 def _dynamic(model: onnx.ModelProto) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge.errors import InvalidBundle
 from ctedge.manifest import TASK_OUTPUTS
-from ctedge.maps import MAP_METHODS
+from ctedge.maps import LAYER_CAM, MAP_METHODS
 from ctedge_export.network.grad_cam import GraphMap, grad_cam
 from ctedge_export.network.layer_cam import layer_cam
 from ctedge_export.network.tf_to_onnx import refusal
@@ -44,7 +44,9 @@ class Explained:
         ]
 
 
-def explain(model: onnx.ModelProto, *, task: str) -> Explained:
+def explain(
+    model: onnx.ModelProto, *, task: str, finest: str = LAYER_CAM, missing: str = ""
+) -> Explained:
     """Add the maps that a graph can have: Grad-CAM, and, of whole scans, LayerCAM.
 
     A graph of another kind (an imported network with an unusual head, say) goes without.
@@ -52,6 +54,8 @@ def explain(model: onnx.ModelProto, *, task: str) -> Explained:
     Args:
         model: a finished model with inferred shapes; it stays as it is.
         task: "classifier", "severity" or "slices".
+        finest: the last map to add.
+        missing: why finer ones are not to be added.
 
     Raises:
         InvalidBundle: the checker refuses the graph with maps.
@@ -60,10 +64,9 @@ def explain(model: onnx.ModelProto, *, task: str) -> Explained:
     from onnx import TensorProto, helper
 
     maps: list[GraphMap] = []
-    missing = ""
     try:
         maps.append(grad_cam(model, answer=TASK_OUTPUTS[task][0]))
-        if task != "slices":
+        if task != "slices" and finest == LAYER_CAM:
             maps.append(layer_cam(model, maps[0]))
     except InvalidBundle as error:
         missing = f"{error.what}: {error.found}"

@@ -34,6 +34,8 @@ _TRIED, _SMALLEST_SHARE, _STEPS = 26, 0.5, 255
 #: sees alive may live on other scans.
 _LEAST_RANGE = 0.02
 
+_TINY = np.float32(1e-30)
+
 _Counts = npt.NDArray[np.float64]
 _Samples = npt.NDArray[np.float32]
 
@@ -128,13 +130,21 @@ def channel_ranges(method: str, samples: _Samples, largest: _Samples) -> _Counts
         samples: (channels, values), some of the values that were seen.
         largest: (channels,), the largest |value| of all that were seen.
     """
+    if method == "entropy":
+        # Of all channels together, each on its own scale: one channel's tail is too thin for it.
+        histogram = Histogram.empty()
+        on_own_scale = samples / np.maximum(largest, _TINY)[:, np.newaxis]
+        histogram.add(on_own_scale.astype(np.float32))
+        return _not_nothing(largest.astype(np.float64) * entropy(histogram))
     found = np.empty(len(samples))
     for channel, (values, top) in enumerate(zip(samples, largest, strict=True)):
         histogram = Histogram.empty()
         histogram.add(np.append(values, top))
         found[channel] = METHODS[method](histogram)
-    dead = largest <= 0
-    found[dead] = 0
+    return _not_nothing(np.where(largest > 0, found, 0.0))
+
+
+def _not_nothing(found: _Counts) -> _Counts:
     floor = _LEAST_RANGE * float(found.max())
     return np.maximum(found, floor or 1.0)
 

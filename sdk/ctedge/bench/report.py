@@ -1,0 +1,208 @@
+"""A whole benchmark: the input, the machine, every runtime that ran, and why others did not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ctedge.bench.candidates import candidates
+from ctedge.bench.machine import BenchMachine
+from ctedge.bench.measure import Run, measure
+from ctedge.bench.settings import Settings
+from ctedge.bundle import ModelBundle
+from ctedge.doors import door_class
+from ctedge.errors import (
+    BundleError,
+    CTEdgeError,
+    InferenceFailed,
+    RuntimeUnavailable,
+)
+from ctedge.phantom import draw_patient, render
+from ctedge.readers import read_scan, read_slices
+from ctedge.readers.picture import is_picture
+from ctedge.runtimes import Device, RuntimeName
+from ctedge.runtimes.choice import Candidate, choose
+from ctedge.scan import CTScan
+
+SCHEMA_VERSION = 1
+
+#: As the scans of MosMed, which the published networks learnt from, have it.
+PHANTOM_SHAPE = (512, 512, 41)
+_PHANTOM_SEED, _LESION_SHARE = 0, 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A candidate that was not measured, why, and what would change that."""
+
+    candidate: str
+    reason: str
+    fix: str | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """What `bench` found.
+
+    Attributes:
+        bundle, digest: the model.
+        shape: of the scan, voxels along Left, Anterior, Superior; None for a picture.
+        in_memory: a phantom was rendered and nothing is read; else SCAN, read anew each time.
+        settings: how often.
+        machine: as it was before the first run.
+        runs: each runtime that answered, in the order it was measured.
+        refused: those that did not, where all were asked for.
+        started: when, in UTC.
+    """
+
+    bundle: str
+    digest: str
+    shape: tuple[int, int, int] | None
+    in_memory: bool
+    settings: Settings
+    machine: BenchMachine
+    runs: tuple[Run, ...]
+    refused: tuple[Refusal, ...]
+    started: str
+
+    def to_json(self, *, command: Sequence[str] = ()) -> dict[str, Any]:
+        """All of it as plain JSON values, without the path of the scan, which may name a patient.
+
+        Args:
+            command: the words that ask for this again.
+        """
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": list(command),
+            "started": self.started,
+            "bundle": {"name": self.bundle, "digest": self.digest},
+            "input": {
+                "kind": "phantom in memory" if self.in_memory else "file",
+                "shape": None if self.shape is None else list(self.shape),
+            },
+            "settings": asdict(self.settings),
+            "machine": self.machine.to_json(),
+            "warnings": list(self.machine.warnings()),
+            "runs": [run.to_json() for run in self.runs],
+            "refused": [asdict(refusal) for refusal in self.refused],
+        }
+
+
+def bench(  # noqa: PLR0913 - one keyword an independent choice
+    bundle: str | Path,
+    source: str | Path | None = None,
+    *,
+    every: bool = False,
+    device: Device | None = None,
+    runtime: RuntimeName | None = None,
+    precision: str | None = None,
+    settings: Settings | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> Report:
+    """Measure a bundle on this machine, in this process, one runtime after the other.
+
+    Args:
+        bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
+        source: a scan or picture, read anew for every answer; None renders a phantom of
+            `PHANTOM_SHAPE` into memory.
+        every: all candidates of `ctedge.runtimes.choice` that fit device and precision and open
+            here; else the one that is chosen.
+        device, runtime, precision: as `ctedge.runtimes.open_runtime` takes them; without `every`
+            what is named is strict.
+        settings: how often.
+        say: is told what goes on.
+
+    Raises:
+        BundleError: not there, damaged, or a bundle that judges no scan.
+        RuntimeUnavailable: what is named, or everything, cannot be had here.
+        InputError: the scan cannot be read or judged.
+        InferenceFailed: of the only runtime.
+    """
+    asked = settings or Settings()
+    machine = BenchMachine.here()  # first: what follows is load of our own
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    verified = ModelBundle.load(bundle)
+    kind = door_class(verified)
+    wanted: Sequence[Candidate | None] = [None]  # what is chosen
+    if every:
+        wanted = candidates(verified, device=device, precision=precision)
+    say("rendering a synthetic scan" if source is None else "reading the scan")
+    shown, shape = _input(verified, source)
+
+    def run(one: Candidate | None) -> Run:
+        start = time.perf_counter()
+        if one is None:
+            choice = choose(verified, device=device, runtime=runtime, precision=precision)
+        else:
+            choice = choose(
+                verified, device=one.device, runtime=one.runtime, precision=one.precision
+            )
+        load_ms = (time.perf_counter() - start) * 1e3
+        say(f"measuring {choice.runtime.name}")
+        with kind(verified, choice.runtime) as door:
+            return measure(
+                door,
+                choice.runtime,
+                shown,
+                asked,
+                in_memory=source is None,
+                loaded=next(found.reason for found in choice.verdicts if found.state == "taken"),
+                load_ms=load_ms,
+            )
+
+    runs: list[Run] = []
+    refused: list[Refusal] = []
+    for one in wanted:
+        try:
+            runs.append(run(one))
+        except (RuntimeUnavailable, InferenceFailed, BundleError) as error:
+            if one is None:
+                raise
+            refused.append(_refusal(one, error))
+    if not runs:
+        raise _nothing_ran(verified, refused)
+    return Report(
+        bundle=verified.name,
+        digest=verified.digest,
+        shape=shape,
+        in_memory=source is None,
+        settings=asked,
+        machine=machine,
+        runs=tuple(runs),
+        refused=tuple(refused),
+        started=started,
+    )
+
+
+def _input(
+    bundle: ModelBundle, source: str | Path | None
+) -> tuple[CTScan | str, tuple[int, int, int] | None]:
+    """What is shown to each runtime; a file is read once beforehand, to be refused early."""
+    if source is None:
+        phantom = render(
+            draw_patient(_PHANTOM_SEED, lesion_share=_LESION_SHARE), shape=PHANTOM_SHAPE
+        )
+        scan = CTScan.from_oriented(phantom.voxels, phantom.affine, source="phantom")
+        return scan, scan.shape
+    if bundle.task == "slices":
+        return str(source), None if is_picture(source) else read_slices(source).shape
+    return str(source), read_scan(source).shape
+
+
+def _refusal(candidate: Candidate, error: CTEdgeError) -> Refusal:
+    found = "" if error.found is None else f" ({error.found})"
+    reason = " ".join(f"{error.what}{found}".split())
+    return Refusal(candidate=candidate.name, reason=reason, fix=error.fix)
+
+
+def _nothing_ran(bundle: ModelBundle, refused: Sequence[Refusal]) -> RuntimeUnavailable:
+    lines = [f"{refusal.candidate}: {refusal.reason}" for refusal in refused]
+    return RuntimeUnavailable(
+        f"nothing that fits runs {bundle.name} here",
+        found="\n            ".join(lines),
+        fix=refused[-1].fix,
+    )

@@ -1,0 +1,92 @@
+"""`ctedge bench`: how long a model takes on this very machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
+    bundle: Annotated[
+        str,
+        typer.Argument(metavar="BUNDLE", help="A bundle folder or the name of a shipped one."),
+    ] = "pneumonia",
+    scan: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SCAN",
+            help="Read anew for every answer.  [default: a synthetic scan of 512 x 512 x 41 in"
+            " memory]",
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "gpu"],
+        typer.Option(help="What is named is strict; gpu is one of Intel's."),
+    ] = "auto",
+    runtime: Annotated[
+        Literal["all", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(
+            help="all: every one that opens here, and why the others do not.  [default: the fastest"
+            " whose gate passed]"
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(help="[default: the fastest whose gate passed]"),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=2, help="Timed answers at most.")] = 50,
+    warm_up: Annotated[int, typer.Option(min=0, help="Answers before them at most.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0.001, help="The repeats of a runtime end after this long.")
+    ] = 30.0,
+    json_file: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write all samples; - prints them instead."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the distribution of the latencies."),
+    ] = None,
+) -> None:
+    """Time every stage of a prediction on this machine, and say whether to believe it."""
+    from rich.console import Console
+
+    from ctedge.bench import Settings
+    from ctedge.bench import bench as measure
+    from ctedge.bench.plot import plot_png
+    from ctedge.bench.table import report_lines
+    from ctedge.files import write_atomic
+
+    try:
+        settings = Settings(repeats=repeats, warm_up=warm_up, seconds=seconds)
+    except ValueError as error:  # --seconds nan
+        raise typer.BadParameter(str(error)) from error
+    with Console(stderr=True).status("starting") as status:
+        report = measure(
+            bundle,
+            scan,
+            every=runtime == "all",
+            device=device,
+            runtime=None if runtime == "all" else runtime,
+            precision=precision,
+            settings=settings,
+            say=status.update,
+        )
+    # Without paths: that of the scan may name a patient.
+    command = ["ctedge", "bench", report.bundle, *(["SCAN"] if scan else []), "--device", device]
+    for option, value in (("--runtime", runtime), ("--precision", precision)):
+        command += [option, value] if value else []
+    command += ["--repeats", f"{repeats}", "--warm-up", f"{warm_up}", "--seconds", f"{seconds:g}"]
+    document = json.dumps(report.to_json(command=command)) + "\n"
+    if json_file == "-":
+        typer.echo(document, nl=False)
+    else:
+        for line in report_lines(report):
+            typer.echo(line)
+    if json_file not in (None, "-"):
+        write_atomic(json_file, document)
+    if plot is not None:
+        plot_png(report, plot)

@@ -1,0 +1,294 @@
+"""One loaded model and many scans: the next prepared while one is judged, threads that share it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import traceback
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ctedge.errors import CTEdgeError, InferenceFailed
+from ctedge.runtimes.onnx_runtime import usable_cpus
+
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+Answer = TypeVar("Answer")
+
+
+def in_step(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Prepared],
+    judge: Callable[[Prepared], Answer],
+    *,
+    ahead: int = 1,
+) -> Generator[Answer | CTEdgeError, None, None]:
+    """Yield judge(prepare(item)) of each item, in order; the next is prepared in a thread.
+
+    Closing the generator, or an error, ends that thread: it waits for the item that is being
+    prepared, and not for `items` to give one more, which nobody would look at.
+
+    Args:
+        items: where they come from, also without end; asked in the thread, so that the answer to
+            one item never waits for the next to come.
+        prepare: runs in the thread.
+        judge: runs where the generator is asked.
+        ahead: how many prepared items may wait, beyond the one that is being judged.
+
+    Yields:
+        An answer, or the CTEdgeError that preparing or judging this item raised. Any other error,
+        and every error of `items` itself, is raised in its place, and nothing follows.
+    """
+    worker = _Worker(items, prepare, ahead)
+    try:
+        while worker.has_more():
+            # Neither is held here while the next one is waited for.
+            yield _forget_frames(_judged(worker.take(), judge))
+    finally:
+        worker.stop()
+
+
+@dataclass(frozen=True)
+class _Ready(Generic[Prepared]):
+    """A prepared item."""
+
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """Why there is none; `final` where it is not this one item's failure."""
+
+    error: BaseException
+    final: bool
+
+
+def _judged(
+    step: _Ready[Prepared] | _Failed, judge: Callable[[Prepared], Answer]
+) -> Answer | CTEdgeError:
+    if isinstance(step, _Failed):
+        if isinstance(step.error, CTEdgeError) and not step.final:
+            return step.error
+        raise step.error
+    try:
+        return judge(step.prepared)
+    except CTEdgeError as error:
+        return error
+
+
+class _Worker(Generic[Item, Prepared]):
+    """A thread that asks for items and prepares them, in order, and no more than it may."""
+
+    def __init__(
+        self, items: Iterable[Item], prepare: Callable[[Item], Prepared], ahead: int
+    ) -> None:
+        self._items, self._prepare = iter(items), prepare
+        self._changed = threading.Condition()
+        self._ready: deque[_Ready[Prepared] | _Failed] = deque()
+        self._may = ahead
+        self._asking = self._ended = self._stopped = False
+        self._process = os.getpid()
+        # A daemon: who gives the items may never give another, and the program must end.
+        self._thread = threading.Thread(target=self._work, name="ctedge-prepare", daemon=True)
+        self._thread.start()
+
+    def has_more(self) -> bool:
+        """Let the thread prepare one more, and wait for the next one; False where there is none."""
+        require_process(self._process)
+        with self._changed:
+            self._may += 1
+            self._changed.notify_all()
+            while not self._ready and not self._ended:
+                self._changed.wait()
+            return bool(self._ready)
+
+    def take(self) -> _Ready[Prepared] | _Failed:
+        """The next one, in order."""
+        return self._ready.popleft()
+
+    def stop(self) -> None:
+        """Prepare nothing more, and wait until nothing is being prepared."""
+        if os.getpid() != self._process:
+            return  # the thread did not follow into this child, and its lock may be held for ever
+        with self._changed:
+            self._stopped = True
+            self._ready.clear()
+            self._changed.notify_all()
+            asking = self._asking
+        # The thread itself comes here where it collects a generator that nobody holds.
+        if not asking and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while self._allowed() and self._put(self._step()):
+            pass
+        with self._changed:
+            self._ended, self._asking = True, False
+            self._changed.notify_all()
+
+    def _allowed(self) -> bool:
+        """Wait until one more may be prepared; False where none shall be."""
+        with self._changed:
+            while not self._may and not self._stopped:
+                self._changed.wait()
+            self._may -= 1
+            self._asking = not self._stopped
+            return self._asking
+
+    def _step(self) -> _Ready[Prepared] | _Failed | None:
+        """Ask for an item and prepare it; None where there is none, or it is no longer wanted."""
+        try:
+            item = next(self._items)
+        except StopIteration:
+            return None
+        except BaseException as error:  # noqa: BLE001 - raised where the item is waited for
+            return _Failed(error, final=True)
+        with self._changed:
+            self._asking = False
+            if self._stopped:
+                return None
+        try:
+            return _Ready(self._prepare(item))
+        except BaseException as error:  # noqa: BLE001 - raised where the item is waited for
+            return _Failed(error, final=False)
+
+    def _put(self, step: _Ready[Prepared] | _Failed | None) -> bool:
+        """Hand a step over; whether there may be another."""
+        with self._changed:
+            if step is None or self._stopped:
+                return False
+            self._ready.append(step)
+            self._changed.notify_all()
+            return isinstance(step, _Ready) or not step.final
+
+
+def _forget_frames(outcome: Answer | CTEdgeError) -> Answer | CTEdgeError:
+    """Empty the frames that an error came through: they hold the item as long as it is kept."""
+    link: BaseException | None = outcome if isinstance(outcome, CTEdgeError) else None
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return outcome
+
+
+class Uses:
+    """Who uses a loaded model: it is closed under nobody, and not used in a child process.
+
+    Args:
+        model: what is used; a child process holds it to its end. Freed there, ONNX Runtime would
+            wait for threads that did not follow, and hang.
+    """
+
+    def __init__(self, model: object) -> None:
+        self._model = model
+        _uses.add(self)
+        self._process = os.getpid()
+        self._changed = threading.Condition()
+        self._running, self._closed = 0, False
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the model was closed, or did not follow into this process."""
+        return self._closed or os.getpid() != self._process
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep the model open while a block runs.
+
+        Raises:
+            InferenceFailed: it was closed, or this is a child of the process that loaded it.
+        """
+        require_process(self._process)
+        with self._changed:
+            self._require_open()
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    async def off_loop(self, work: Callable[[], Answer]) -> Answer:
+        """Run work in one of as many threads as there are CPUs; what finds none free waits.
+
+        Raises:
+            InferenceFailed: as `running`.
+        """
+        import asyncio
+
+        require_process(self._process)
+        with self._changed:
+            self._require_open()
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="ctedge-predict")
+            future = self._pool.submit(work)
+        return await asyncio.wrap_future(future)
+
+    def end(self) -> bool:
+        """Refuse new uses and wait for those that run; whether the model may be freed then.
+
+        In a child process it may not: the threads that it would wait for are not there.
+        """
+        if os.getpid() != self._process:
+            return False
+        with self._changed:
+            self._closed = True
+            while self._running:
+                self._changed.wait()
+        if self._pool is not None:
+            self._pool.shutdown()  # what waits in its queue is refused, each by itself
+        return True
+
+    def answers(
+        self,
+        items: Iterable[Item],
+        prepare: Callable[[Item], Prepared],
+        judge: Callable[[Prepared], Answer],
+        *,
+        ahead: int,
+        keep: bool,
+    ) -> Generator[Answer | CTEdgeError, None, None]:
+        """What `in_step` yields, the model kept open while one is judged.
+
+        An item's error is raised, unless it is to be kept and the model is still there.
+        """
+
+        def judge_here(prepared: Prepared) -> Answer:
+            with self.running():
+                return judge(prepared)
+
+        def checked(outcome: Answer | CTEdgeError) -> Answer | CTEdgeError:
+            if isinstance(outcome, CTEdgeError) and (not keep or self.over):
+                raise outcome
+            return outcome
+
+        with contextlib.closing(in_step(items, prepare, judge_here, ahead=ahead)) as outcomes:
+            yield from map(checked, outcomes)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InferenceFailed("the model was closed", fix="load it again")
+
+
+def require_process(process: int) -> None:
+    """Raise InferenceFailed in a child of the process that loaded a model."""
+    if os.getpid() != process:
+        raise InferenceFailed(
+            "the model was loaded before this process was forked;"
+            " neither its threads nor a GPU follow",
+            fix="load the model in the child, or start processes with the method 'spawn'",
+        )
+
+
+_uses: weakref.WeakSet[Uses] = weakref.WeakSet()
+_inherited: list[Uses] = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _inherited.extend(_uses))
