@@ -259,7 +259,7 @@ def test_what_does_not_fit_is_refused(source: Path, made: ModelBundle, tmp_path:
         (source, [], {}, "no such precision"),
         (made.path, ["fp16"], {}, "--overwrite"),
         (source, ["fp16"], {"output": made.path}, "already exists"),
-        ("pneumonia", ["fp16"], {}, "not changed where it stands"),
+        ("pneumonia", ["bf16"], {}, "not changed where it stands"),
         (source / "model.onnx", ["fp16"], {}, "no bundle"),
         (write_tiny(tmp_path / "t.ctedge").path, ["fp16"], {}, "not as `ctedge export onnx`"),
     ]

@@ -140,5 +140,5 @@ def test_dataset_of_uniform_scores_in_two_processes(tmp_path):
     ],
 )
 def test_dataset_refuses_bad_arguments(tmp_path, change, message):
-    with pytest.raises(OutputError, match=message):
+    with pytest.raises(ValueError, match=message):
         write_dataset(tmp_path, **{"count": 1, "seed": 0, "shape": SMALL, **change})

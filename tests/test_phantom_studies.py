@@ -167,7 +167,7 @@ def test_a_mask_is_written_as_nifti_and_a_reference_only_where_it_is_given(tmp_p
     mask = nib.load(write_lung_mask(phantom, tmp_path / "lungs.nii"))
     assert mask.get_data_dtype() == np.uint8
     assert mask.get_fdata().sum() == phantom.lung_mask.sum() > 0
-    with pytest.raises(ValueError, match=r"\.nii"):
+    with pytest.raises(OutputError, match=r"\.nii"):
         write_lung_mask(phantom, tmp_path / "lungs.png")
     for path in write_dicom(phantom, tmp_path / "plain").iterdir():
         assert (0x0040, 0x0275) not in pydicom.dcmread(path)

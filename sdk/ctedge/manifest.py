@@ -38,7 +38,7 @@ from typing import Any
 
 from ctedge.errors import InvalidBundle
 from ctedge.lung_spec import LUNG_LABELS, LungMaskSpec
-from ctedge.maps import CAM, MapRecord, parse_maps
+from ctedge.maps import MapRecord, parse_maps
 from ctedge.spec import Spec, spec_from_json
 from ctedge.strict_json import (
     list_of,
@@ -61,8 +61,6 @@ TASK_OUTPUTS = {
     "slices": ("logit", "probability"),
     "lungs": ("logits",),
 }
-
-EXPLANATION = CAM
 
 #: The input tensor of a model, by task.
 TASK_INPUTS = {"classifier": "volume", "severity": "volume", "slices": "image", "lungs": "image"}
