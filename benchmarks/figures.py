@@ -127,6 +127,18 @@ def scan_rows() -> Iterator[str]:
 _CELL = 160
 
 
+def lung_rows() -> Iterator[str]:
+    """One line of Markdown per involvement of `lungs.json`."""
+    document = json.loads((RESULTS / "lungs.json").read_text())
+    yield "| of the lungs affected | Dice, mean | lowest | below 0.97 |"
+    yield "| --- | --- | --- | --- |"
+    first, last = document["seeds"]
+    for row in document["rows"]:
+        below = f"{row['below_0.97']} of {last - first + 1}"
+        dice = f"{row['dice_mean']:.3f} | {row['dice_least']:.3f}"
+        yield f"| {row['involvement']:.0%} | {dice} | {below} |"
+
+
 def explanation_rows() -> Iterator[str]:
     """One line of Markdown per way to a map of `explanation.json`."""
     document = json.loads((RESULTS / "explanation.json").read_text())

@@ -96,6 +96,9 @@ def test_its_figures_are_those_of_the_result_files(monkeypatch):
         assert row in TRAINING, row
     for row in figures.scan_rows():
         assert row in READING, row
+    lungs = (REPOSITORY / "docs" / "lungs.md").read_text()
+    for row in figures.lung_rows():
+        assert row in lungs
     explanation = (REPOSITORY / "docs" / "explanation.md").read_text()
     for row in figures.explanation_rows():
         assert row in explanation
