@@ -56,7 +56,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             metavar="FILE.nii.gz",
             help="Write where the answer comes from, on the grid of the one scan; of several"
-            " models the first one's.",
+            " models the first one's. Takes fp32, whose map is the finest.",
         ),
     ] = None,
     overlay: Annotated[
@@ -79,6 +79,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     explain = heatmap is not None or overlay is not None
     if explain and len(scans) > 1:
         raise typer.BadParameter("--heatmap and --overlay take one scan at a time")
+    if explain and precision is None:
+        precision = "fp32"  # the other precisions draw the coarse map alone
     failed = answered = False
     with ExitStack() as stack:
         doors = [
