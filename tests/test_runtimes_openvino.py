@@ -107,7 +107,7 @@ def test_a_map_is_there_only_where_it_is_named(rng):
         graph.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     onnx.checker.check_model(graph)
     runtime = OpenVinoRuntime(graph.SerializeToString(), name="with a map")
-    assert runtime.maps == ("cam", "layer_cam")
+    assert runtime.maps == ("cam",)  # LayerCAM is another map here: see the module
     batch = rng.normal(0, 1, (2, 1, 8, 8, 8)).astype(np.float32)
     answers = runtime.run(batch)
     assert list(answers) == ["logit", "probability"]
@@ -117,7 +117,7 @@ def test_a_map_is_there_only_where_it_is_named(rng):
         assert list(named) == ["cam", "logit"]
         np.testing.assert_array_equal(named["cam"], np.maximum(batch, 0))
         np.testing.assert_allclose(named["logit"], answers["logit"], atol=ROUNDING)
-    np.testing.assert_array_equal(runtime.run(batch, outputs=["layer_cam"])["layer_cam"], -batch)
+    assert "layer_cam" not in runtime.run(batch)
     runtime.close()
     with pytest.raises(InferenceFailed, match="closed"):
         runtime.run(batch, outputs=["cam"])

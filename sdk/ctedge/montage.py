@@ -104,7 +104,7 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
 
 def _heated(tile: NDArray[np.float64], heat: NDArray[np.float64]) -> NDArray[np.float64]:
     colour = _WARM + (_HOT - _WARM) * heat**2
-    share = _HEAT_SHARE * np.sqrt(heat)
+    share = _HEAT_SHARE * np.minimum(1.5 * heat, 1.0)
     heated: NDArray[np.float64] = tile * (1 - share) + colour * share
     return heated
 

@@ -51,7 +51,7 @@ def build_engine(  # noqa: PLR0913, PLR0917 - one parameter an independent choic
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Draw the model's maps too, with every answer.")
+        bool, typer.Option("--explain", help="Draw the model's Grad-CAM too, with every answer.")
     ] = False,
     output: Annotated[
         Path | None,

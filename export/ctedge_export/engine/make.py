@@ -15,7 +15,8 @@ from ctedge.engines import ENGINE_SUFFIX, engine_name, record_path
 from ctedge.errors import OutputError
 from ctedge.files import write_atomic
 from ctedge.manifest import ENGINES_NAME
-from ctedge.onnx_parts import answers_of
+from ctedge.maps import LAYER_CAM
+from ctedge.onnx_parts import answers_of, output_names, part_of
 from ctedge_export.engine.build import Built, build_plan
 from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.lock import build_lock
@@ -79,7 +80,7 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
     with build_lock(path):
         built = build_plan(
             flavour,
-            source.data if settings.explain else answers_of(source.data),
+            _part(source.data, explain=settings.explain),
             precision=precision,
             settings=settings,
             target=target,
@@ -96,6 +97,13 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
             say(problem)
     say(_summary(path, record, loaded))
     return path
+
+
+def _part(onnx_bytes: bytes, *, explain: bool) -> bytes:
+    """What of a file is built. LayerCAM compares results that a builder fuses: it stays out."""
+    if not explain:
+        return answers_of(onnx_bytes)
+    return part_of(onnx_bytes, [name for name in output_names(onnx_bytes) if name != LAYER_CAM])
 
 
 def _file_name(flavour: Flavour, precision: str, target: Target, settings: Settings) -> str:

@@ -32,7 +32,7 @@ class Settings:
         hardware_compatible: GPUs of compute capability 8.0 and newer run it as well.
         target: what an ahead-of-time build is for: "sm86", "sm86,sm120" or "portable"; None means
             the GPU that is here, and "portable" where there is none.
-        explain: the engine draws the maps of its model too, with every answer.
+        explain: the engine draws the Grad-CAM of its model too, with every answer.
     """
 
     max_batch: int = 1

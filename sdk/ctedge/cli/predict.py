@@ -56,7 +56,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             metavar="FILE.nii.gz",
             help="Write where the answer comes from, on the grid of the one scan; of several"
-            " models the first one's. Takes fp32, whose map is the finest.",
+            " models the first one's. Runs fp32 on ONNX Runtime, whose map is the finest.",
         ),
     ] = None,
     overlay: Annotated[
@@ -79,8 +79,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     explain = heatmap is not None or overlay is not None
     if explain and len(scans) > 1:
         raise typer.BadParameter("--heatmap and --overlay take one scan at a time")
-    if explain and precision is None:
-        precision = "fp32"  # the other precisions draw the coarse map alone
+    if explain and runtime is None and precision is None and device != "gpu":
+        runtime, precision = "onnxruntime", "fp32"  # nothing else draws the finest map
     failed = answered = False
     with ExitStack() as stack:
         doors = [

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line
-from ctedge.maps import MAPS
+from ctedge.maps import CAM, MAPS
 from ctedge.onnx_parts import answers_of, output_names, part_of
 from ctedge.runtimes.onnx_runtime import usable_cpus
 from ctedge.variants import FP32
@@ -40,6 +40,11 @@ _NATIVE_BF16 = {"avx512_bf16", "amx_bf16"}
 _TELEMETRY = "openvino.tools.ovc"
 
 _importing = threading.Lock()
+
+
+#: It fuses convolution and pooling, whose results then differ by rounding from those that it
+#: calculates apart; LayerCAM compares the two, and is another map here.
+_MAPS = (CAM,)
 
 
 class OpenVinoRuntime:
@@ -74,7 +79,7 @@ class OpenVinoRuntime:
             self._require_device()
             self._require_precision()
             names = output_names(model)
-            self.maps = tuple(output for output in names if output in MAPS)
+            self.maps = tuple(output for output in names if output in _MAPS)
             self._answers = [output for output in names if output not in MAPS]
             self._answering: _Compiled | None = self._compile(answers_of(model))
             self._explaining: dict[tuple[str, ...], _Compiled] = {}
