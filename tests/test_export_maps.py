@@ -18,7 +18,7 @@ from ctedge import CTScan, SliceClassifier
 from ctedge.engines import read_record
 from ctedge.errors import GateFailed, InvalidBundle
 from ctedge.maps import CAM, LAYER_CAM
-from ctedge.onnx_parts import answers_of, output_names, part_of
+from ctedge.onnx_parts import answers_of, output_names, part_of, without
 from ctedge.phantom import draw_patient, render
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.engine.make import build_engine
@@ -166,9 +166,9 @@ def test_cells_lie_where_they_look(base):
 
 def test_without_leaves_maps_out_of_a_file(base):
     model = small_bundle(base).model
-    assert output_names(maps.without(model, LAYER_CAM)) == ("logit", "probability", CAM)
-    assert output_names(maps.without(model, CAM, LAYER_CAM)) == ("logit", "probability")
-    onnx.checker.check_model(onnx.load_from_string(maps.without(model, LAYER_CAM)), full_check=True)
+    assert output_names(without(model, LAYER_CAM)) == ("logit", "probability", CAM)
+    assert output_names(without(model, CAM, LAYER_CAM)) == ("logit", "probability")
+    onnx.checker.check_model(onnx.load_from_string(without(model, LAYER_CAM)), full_check=True)
 
 
 def test_the_gate_of_the_maps_stands_in_the_manifest(base):

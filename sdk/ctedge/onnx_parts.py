@@ -40,9 +40,14 @@ def output_names(model: bytes) -> tuple[str, ...]:
 
 def answers_of(model: bytes) -> bytes:
     """A file without its maps (`ctedge.maps.MAPS`); the same bytes where it has none."""
+    return without(model, *MAPS)
+
+
+def without(model: bytes, *outputs: str) -> bytes:
+    """A file without some of its outputs; the same bytes where it has none of them."""
     names = output_names(model)
-    answers = [name for name in names if name not in MAPS]
-    return model if len(answers) == len(names) else part_of(model, answers)
+    left = [name for name in names if name not in outputs]
+    return model if len(left) == len(names) else part_of(model, left)
 
 
 def part_of(model: bytes, outputs: Collection[str]) -> bytes:

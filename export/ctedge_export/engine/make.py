@@ -16,7 +16,7 @@ from ctedge.errors import OutputError
 from ctedge.files import write_atomic
 from ctedge.manifest import ENGINES_NAME
 from ctedge.maps import LAYER_CAM
-from ctedge.onnx_parts import answers_of, output_names, part_of
+from ctedge.onnx_parts import answers_of, without
 from ctedge_export.engine.build import Built, build_plan
 from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.lock import build_lock
@@ -101,9 +101,7 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
 
 def _part(onnx_bytes: bytes, *, explain: bool) -> bytes:
     """What of a file is built. LayerCAM compares results that a builder fuses: it stays out."""
-    if not explain:
-        return answers_of(onnx_bytes)
-    return part_of(onnx_bytes, [name for name in output_names(onnx_bytes) if name != LAYER_CAM])
+    return without(onnx_bytes, LAYER_CAM) if explain else answers_of(onnx_bytes)
 
 
 def _file_name(flavour: Flavour, precision: str, target: Target, settings: Settings) -> str:

@@ -87,29 +87,3 @@ def explain(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise refusal(f"the ONNX checker, of its maps: {error}", "a valid model") from error
     return Explained(model=explained, maps=tuple(maps), missing=missing)
-
-
-def without(onnx_bytes: bytes, *names: str) -> bytes:
-    """An ONNX file without maps: their outputs, nodes and constants.
-
-    Args:
-        onnx_bytes: a file made by `explain`.
-        names: of the maps; what another map reads of them stays out too, so leave finer ones out
-            with those they are made of.
-    """
-    import onnx
-
-    model = onnx.load_from_string(onnx_bytes)
-    graph = model.graph
-    if not any(output.name in names for output in graph.output):
-        return onnx_bytes
-
-    def stays(name: str) -> bool:
-        return name not in names and name.split(".", maxsplit=1)[0] not in names
-
-    for field in (graph.node, graph.initializer, graph.output, graph.value_info):
-        kept = [item for item in field if stays(item.name)]
-        del field[:]
-        field.extend(kept)
-    left: bytes = model.SerializeToString(deterministic=True)
-    return left

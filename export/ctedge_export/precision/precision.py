@@ -16,6 +16,7 @@ from ctedge.errors import GateFailed, InvalidBundle, OutputError, WrongTask
 from ctedge.extras import require
 from ctedge.manifest import CARD_NAME, ENGINES_NAME
 from ctedge.maps import LAYER_CAM
+from ctedge.onnx_parts import without
 from ctedge.variants import PRECISIONS
 from ctedge_export.card import card_with_variants
 from ctedge_export.gates import structural
@@ -31,7 +32,6 @@ from ctedge_export.gates.numeric import answers_of
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.kept import keep
-from ctedge_export.network.maps import without
 from ctedge_export.precision.variant import Bench, Variant, make_variant
 from ctedge_export.writer import check_target, write_bundle
 
