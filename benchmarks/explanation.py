@@ -24,11 +24,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from ctedge import CTScan, ModelBundle, preprocess
+from ctedge.bundle.maps import CAM, LAYER_CAM, MAP_METHODS, MapRecord
 from ctedge.explanation import Explanation
 from ctedge.extras import version_of
 from ctedge.files import write_atomic
-from ctedge.maps import CAM, LAYER_CAM, MAP_METHODS, MapRecord
-from ctedge.onnx_parts import answers_of
+from ctedge.onnx_file.parts import answers_of
 from ctedge.phantom import Phantom, draw_patient, render
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.network.grad_cam import GraphMap, grad_cam

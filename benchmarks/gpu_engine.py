@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 from ctedge import CTEdgeError
-from ctedge.bundle_files import find_bundle
-from ctedge.cuda_driver import CudaDevice, require_device
-from ctedge.engines import read_engine, read_record
+from ctedge.bundle.files import find_bundle
+from ctedge.engines.files import read_engine, read_record
 from ctedge.extras import version_of
 from ctedge.files import write_atomic
+from ctedge.runtimes.cuda_driver import CudaDevice, require_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge_export.engine.flavours import load_flavour
 from ctedge_export.engine.inspector import inspector_rows

@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ctedge.bundle import ModelBundle
-from ctedge.golden import pack_levels
-from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS, manifest_bytes
+from ctedge.bundle.golden import pack_levels
+from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS, manifest_bytes
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
 from ctedge_export.writer import write_bundle
 

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ctedge.bundle import ModelBundle
-from ctedge.engine_record import DeviceGate, EngineRecord, Layers, Site, Target
-from ctedge.engines import record_path
-from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
+from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import record_path
+from ctedge.engines.record import DeviceGate, EngineRecord, Layers, Site, Target
 from ctedge.spec import PreprocessSpec
 from ctedge_export.writer import write_bundle
 

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ctedge.bundle import ModelBundle
-from ctedge.golden import pack_levels
-from ctedge.manifest import TASK_OUTPUTS
+from ctedge.bundle.golden import pack_levels
+from ctedge.bundle.manifest import TASK_OUTPUTS
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.spec import PreprocessSpec
 from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.runners import onnx_runner

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
 from ctedge_export.gates.keras_layers import KerasProbe
 from ctedge_export.network.quiet import import_tensorflow

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctedge.bundle import ModelBundle
-from ctedge.engine_record import EngineRecord
-from ctedge.engines import engine_name
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import engine_name
+from ctedge.engines.record import EngineRecord
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge.runtimes.tensorrt_runtime import open_engine
 from cuda_fake import FakeDriver

@@ -26,8 +26,8 @@ from bundle_factory import (
     tiny_model,
     write_tiny,
 )
-from ctedge import bundle as bundle_module
-from ctedge.bundle import ModelBundle
+from ctedge.bundle import model_bundle as bundle_module
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import (
     BundleError,
     BundleNotFound,
@@ -113,7 +113,7 @@ def test_slices_have_a_spec_of_their_own(tmp_path: Path) -> None:
 
 def test_a_bare_name_is_a_shipped_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny(tmp_path / "models" / "tiny.ctedge")
-    monkeypatch.setattr("ctedge.bundle_files._SHIPPED", tmp_path / "models")
+    monkeypatch.setattr("ctedge.bundle.files._SHIPPED", tmp_path / "models")
     monkeypatch.chdir(tmp_path)
     assert ModelBundle.load("tiny").path == tmp_path / "models" / "tiny.ctedge"
     for missing in ("other", "models/tiny", "../tiny", "tiny.ctedge", "", "a\0b", "x" * 5000):
@@ -392,7 +392,7 @@ def test_loading_six_megabytes_is_quick(folder: Path) -> None:
 
 def test_loading_imports_numpy_and_the_standard_library_only(folder: Path) -> None:
     script = (
-        "import sys; from ctedge.bundle import ModelBundle; ModelBundle.load(sys.argv[1]).golden();"
+        "import sys; from ctedge import ModelBundle; ModelBundle.load(sys.argv[1]).golden();"
         "heavy = ('onnx', 'onnxruntime', 'nibabel', 'scipy', 'google');"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle_factory import SPEC, read_document, seal, write_tiny
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.manifest import manifest_bytes, parse_manifest
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import InvalidBundle
-from ctedge.manifest import manifest_bytes, parse_manifest
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from ctedge import (
     preprocess,
     segment_lungs,
 )
-from ctedge.doors import load_door
+from ctedge.doors.by_task import load_door
 from ctedge.phantom import draw_patient, render
 from ctedge.runtimes import onnx_runtime
 

@@ -14,9 +14,9 @@ from PIL import Image
 from bundle_factory import write_tiny
 from command_line import run
 from ctedge import Classifier, CTScan, preprocess, read_scan
+from ctedge.bundle.maps import MapRecord
 from ctedge.errors import OutputError, RuntimeUnavailable
 from ctedge.explanation import Explanation
-from ctedge.maps import MapRecord
 from ctedge.phantom import draw_patient, render, write_nifti
 from ctedge.spec import KERAS_EXAMPLE, SEVERITY_STUDY
 

@@ -12,9 +12,9 @@ pytest.importorskip("tf2onnx", exc_type=ImportError)
 import onnx
 from typer.testing import CliRunner
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import OutputError
-from ctedge.onnx_parts import answers_of
+from ctedge.onnx_file.parts import answers_of
 from ctedge.spec import KERAS_EXAMPLE
 from ctedge_export import onnx_bundle
 from ctedge_export.cli import app

@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
 
-from ctedge.cuda_driver import find_device
-from ctedge.engine_record import Site, Target
-from ctedge.engines import read_engine, read_record
+from ctedge.engines.files import read_engine, read_record
+from ctedge.engines.record import Site, Target
 from ctedge.errors import BuildFailed, GateFailed, InvalidBundle, RuntimeUnavailable
+from ctedge.runtimes.cuda_driver import find_device
 from ctedge_export.engine.build import Built, build_plan
 from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.make import build_engine

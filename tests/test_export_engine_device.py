@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from engine_factory import write_engine_bundle
 
 #: A driver for one GPU, whose memory is the machine's own.
@@ -60,7 +60,7 @@ int nvmlSystemGetDriverVersion(char *s, unsigned n) { strncpy(s, "580.65.06", n)
 
 ASK = """
 import numpy as np
-from ctedge.cuda_driver import find_device, why_no_device
+from ctedge.runtimes.cuda_driver import find_device, why_no_device
 print(find_device())
 print(why_no_device())
 if find_device():
@@ -135,7 +135,7 @@ STAGE = """
 import ctypes, json, sys
 import numpy as np
 import tensorrt_rtx as trt
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import CTEdgeError
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 import ctedge_export.engine.verify as verify
@@ -195,7 +195,7 @@ verify.gate_inputs = lambda spec: shown
 verify.gate_phantoms = lambda spec: tuple(
     Case(shown=one, positive=n == 0, score=None) for n, one in enumerate(shown))
 from ctedge_export.engine.settings import Settings
-from ctedge.engines import find_engine, read_record
+from ctedge.engines.files import find_engine, read_record
 """
 
 BUILD = (
@@ -217,8 +217,8 @@ VERIFY = (
     STAGE
     + """
 from dataclasses import replace
-from ctedge.engine_record import DeviceGate, Site
-from ctedge.engines import list_engines, record_path
+from ctedge.engines.record import DeviceGate, Site
+from ctedge.engines.files import list_engines, record_path
 (path,) = list_engines(bundle)
 old = replace(read_record(path), device_gate=DeviceGate(), machine=Site())
 record_path(path).write_bytes(old.to_bytes())

@@ -18,9 +18,8 @@ pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
 
 import precision_factory
 from command_line import run
-from ctedge.bundle import ModelBundle
-from ctedge.cuda_driver import find_device
-from ctedge.engines import read_record, record_path
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import read_record, record_path
 from ctedge.errors import (
     DigestMismatch,
     InvalidBundle,
@@ -29,6 +28,7 @@ from ctedge.errors import (
     RuntimeUnavailable,
     UnsafeModel,
 )
+from ctedge.runtimes.cuda_driver import find_device
 from ctedge_export.engine.inspect import inspect_file
 from ctedge_export.engine.lock import build_lock
 from ctedge_export.engine.make import build_engine

@@ -17,11 +17,11 @@ pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
 from conftest import REPOSITORY
-from ctedge.bundle import ModelBundle
-from ctedge.cuda_driver import find_device, require_device, why_no_device
-from ctedge.engine_record import DeviceGate, EngineRecord
-from ctedge.engines import read_record
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import read_record
+from ctedge.engines.record import DeviceGate, EngineRecord
 from ctedge.errors import GateFailed, OutputError, RuntimeUnavailable
+from ctedge.runtimes.cuda_driver import find_device, require_device, why_no_device
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.engine.flavours import Flavour
 from ctedge_export.engine.inspector import inspected_layers, inspector_rows

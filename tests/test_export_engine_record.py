@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("onnx", exc_type=ImportError)
 
-from ctedge.bundle import ModelBundle
-from ctedge.engine_machine import Machine
-from ctedge.engine_record import DeviceGate, EngineRecord, Site, Target, parse_record
-from ctedge.engines import find_engine, read_engine, read_record, record_path
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import find_engine, read_engine, read_record, record_path
+from ctedge.engines.machine import Machine
+from ctedge.engines.record import DeviceGate, EngineRecord, Site, Target, parse_record
 from ctedge.errors import (
     DigestMismatch,
     EngineMismatch,

@@ -15,9 +15,9 @@ import onnx
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from ctedge import verification
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import GateFailed, InvalidBundle
+from ctedge.runtimes import verification
 from ctedge_export.cli import app
 from ctedge_export.gates import against_keras as gate
 from ctedge_export.gates import keras_layers as layers

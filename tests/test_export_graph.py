@@ -13,10 +13,10 @@ pytest.importorskip("tf2onnx", exc_type=ImportError)
 
 import onnx
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import InvalidBundle
-from ctedge.onnx_guard import inspect_model
-from ctedge.onnx_parts import answers_of
+from ctedge.onnx_file.guard import inspect_model
+from ctedge.onnx_file.parts import answers_of
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.network import fold
 from ctedge_export.network import tidy_volumes as tidy

@@ -15,10 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ctedge import CTScan, SliceClassifier
-from ctedge.engines import read_record
+from ctedge.bundle.maps import CAM, LAYER_CAM
+from ctedge.engines.files import read_record
 from ctedge.errors import GateFailed, InvalidBundle
-from ctedge.maps import CAM, LAYER_CAM
-from ctedge.onnx_parts import answers_of, output_names, part_of, without
+from ctedge.onnx_file.parts import answers_of, output_names, part_of, without
 from ctedge.phantom import draw_patient, render
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.engine.make import build_engine

@@ -16,7 +16,7 @@ import onnx
 from typer.testing import CliRunner
 
 from bundle_factory import read_document, replace_member, seal, write_tiny
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import (
     CTEdgeError,
     GateFailed,

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from bundle_factory import tiny_model
 from ctedge.errors import InvalidBundle
-from ctedge.onnx_guard import inspect_model
+from ctedge.onnx_file.guard import inspect_model
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.runners import onnx_runner

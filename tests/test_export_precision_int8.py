@@ -10,7 +10,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 import onnx
 from onnx import numpy_helper
 
-from ctedge.onnx_guard import inspect_model
+from ctedge.onnx_file.guard import inspect_model
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates import layerwise, numeric, structural
 from ctedge_export.gates.inputs import gate_inputs

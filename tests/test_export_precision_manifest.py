@@ -13,12 +13,12 @@ pytest.importorskip("onnx", exc_type=ImportError)
 import onnx
 
 from bundle_factory import read_document, replace_member, seal, tiny_model, write_tiny
-from ctedge.bundle import ModelBundle
-from ctedge.bundle_files import shipped_bundles
+from ctedge.bundle.files import shipped_bundles
+from ctedge.bundle.manifest import SCHEMA_VERSION
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.cli.inspect import inspect
 from ctedge.errors import InvalidBundle, OutputError
-from ctedge.manifest import SCHEMA_VERSION
-from ctedge.verification import VARIANT_TOLERANCES, tolerances
+from ctedge.runtimes.verification import VARIANT_TOLERANCES, tolerances
 from ctedge_export.writer import MAX_GOLDEN_BYTES, write_bundle
 
 RUNTIME = {"version": "1", "numeric": {"passed": True}, "task": {"passed": True}}

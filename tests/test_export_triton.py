@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from bundle_factory import write_tiny
 from conftest import REPOSITORY
 from ctedge import __version__
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import (
     BundleNotFound,
     CTEdgeError,

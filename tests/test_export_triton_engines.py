@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import engine_factory
 from bundle_factory import read_document, seal
-from ctedge.bundle import ModelBundle
-from ctedge.engine_record import DeviceGate, Target
-from ctedge.engines import record_path
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import record_path
+from ctedge.engines.record import DeviceGate, Target
 from ctedge.errors import (
     CTEdgeError,
     DigestMismatch,

@@ -23,7 +23,7 @@ from ctedge import (
     affected_share,
     preprocess,
 )
-from ctedge.doors import load_door
+from ctedge.doors.by_task import load_door
 from lungmask_factory import SMALL, numpy_answer, random_weights, two_sided
 
 ndimage = pytest.importorskip("scipy.ndimage", exc_type=ImportError)
@@ -31,7 +31,7 @@ ndimage = pytest.importorskip("scipy.ndimage", exc_type=ImportError)
 from ctedge.lungs.network import shares  # noqa: E402
 from ctedge.lungs.patches import two_lungs  # noqa: E402
 from ctedge.lungs.slices import body_box, network_slice, oriented, scan_labels  # noqa: E402
-from ctedge.verification import check_golden  # noqa: E402
+from ctedge.runtimes.verification import check_golden  # noqa: E402
 from ctedge_export.lungmask.export import export_weights  # noqa: E402
 
 #: Random layers disturb the bands of HU, and 48 x 48 pixels the borders.

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bundle_factory import tiny_model
 from ctedge.errors import InvalidBundle, UnsafeModel
-from ctedge.onnx_guard import ALLOWED_OPERATORS, inspect_model
+from ctedge.onnx_file.guard import ALLOWED_OPERATORS, inspect_model
 
 
 def inspect(model: onnx.ModelProto) -> object:

@@ -19,11 +19,11 @@ import pytest
 import ctedge.runtimes.choice as choice_module
 from bundle_factory import read_document, seal, write_tiny
 from ctedge import Classifier, RuntimeUnavailable, diagnosis
-from ctedge.bundle import ModelBundle
-from ctedge.cuda_driver import find_device
+from ctedge.bundle.golden import pack_levels
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import EngineMismatch
-from ctedge.golden import pack_levels
 from ctedge.runtimes.choice import choose, survey
+from ctedge.runtimes.cuda_driver import find_device
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.runtimes.openvino_runtime import has_native_bf16
 from ctedge_export.precision import half
@@ -183,7 +183,7 @@ class TestWithoutOpenVino:
         (tmp_path / "openvino" / "__init__.py").write_text(content)
         code = (
             "import sys\n"
-            "from ctedge.bundle import ModelBundle\n"
+            "from ctedge.bundle.model_bundle import ModelBundle\n"
             "from ctedge.runtimes.choice import choose\n"
             "choice = choose(ModelBundle.load(sys.argv[1]), device='cpu')\n"
             "print(choice.runtime.name, *choice.verdicts, sep='\\n')\n"

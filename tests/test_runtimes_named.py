@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bundle_factory import write_tiny
-from ctedge.bundle import ModelBundle
-from ctedge.cuda_driver import find_device
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import RuntimeUnavailable
 from ctedge.runtimes.choice import choose
+from ctedge.runtimes.cuda_driver import find_device
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from engine_factory import put_engine, record_for, write_engine_bundle
 

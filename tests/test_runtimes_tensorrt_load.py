@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("onnx", exc_type=ImportError)
 
-from ctedge.engine_record import DeviceGate, Site, Target
-from ctedge.engines import record_path
+from ctedge.engines.files import record_path
+from ctedge.engines.record import DeviceGate, Site, Target
 from ctedge.errors import (
     DigestMismatch,
     EngineMismatch,
@@ -192,7 +192,7 @@ def test_every_call_is_declared_as_the_driver_has_it() -> None:
 
 
 def test_the_played_machine_is_the_one_that_the_records_name(stage: Stage) -> None:
-    from ctedge.engine_machine import Machine
+    from ctedge.engines.machine import Machine
 
     here = Machine.here()
     assert here.site == WORKSTATION

@@ -16,13 +16,13 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from ctedge import SliceClassifier
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import GateFailed, InvalidBundle
-from ctedge.onnx_guard import ALLOWED_OPERATORS, inspect_model
-from ctedge.onnx_parts import answers_of
+from ctedge.onnx_file.guard import ALLOWED_OPERATORS, inspect_model
+from ctedge.onnx_file.parts import answers_of
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
+from ctedge.runtimes.verification import TOLERANCES
 from ctedge.tensor import network_batch
-from ctedge.verification import TOLERANCES
 from ctedge_export.cli import app
 from ctedge_export.gates import against_keras as gate
 from ctedge_export.gates.inputs import gate_inputs

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.golden import pack_levels
+from ctedge.bundle.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
+from ctedge.bundle.maps import CAM
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import GateFailed, OutputError
 from ctedge.extras import require
-from ctedge.golden import pack_levels
-from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
-from ctedge.maps import CAM
 from ctedge.run_folder import RunFolder, read_run
 from ctedge.spec import SliceSpec
 from ctedge_export.card import model_card

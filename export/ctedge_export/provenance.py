@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge import __version__
 from ctedge.extras import version_of
-from ctedge.onnx_guard import FLOAT32
+from ctedge.onnx_file.guard import FLOAT32
 from ctedge.run_folder import RunFolder
 from ctedge_export.network.onnx_model import IR_VERSION, Converted
 

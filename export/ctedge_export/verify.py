@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.bundle.variants import FP32
 from ctedge.errors import GateFailed
 from ctedge.extras import require
 from ctedge.runtimes import open_runtime
-from ctedge.variants import FP32
-from ctedge.verification import check_golden
+from ctedge.runtimes.verification import check_golden
 from ctedge_export.engine.verify import verify_engines
 from ctedge_export.gates import structural
 from ctedge_export.gates.runners import Runner, runners

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctedge.bundle import ModelBundle
-from ctedge.errors import OutputError
-from ctedge.files import atomic_folder
-from ctedge.manifest import (
+from ctedge.bundle.manifest import (
     ENGINES_NAME,
     MANIFEST_DIGEST_NAME,
     MANIFEST_NAME,
     SCHEMA_VERSION,
     manifest_bytes,
 )
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.errors import OutputError
+from ctedge.files import atomic_folder
 
 #: What the golden cases of a bundle may take, packed.
 MAX_GOLDEN_BYTES = 6_000_000

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ctedge.bundle import ModelBundle as ModelBundle
+    from ctedge.bundle.model_bundle import ModelBundle as ModelBundle
     from ctedge.classifier import Classifier as Classifier
     from ctedge.errors import BuildFailed as BuildFailed
     from ctedge.errors import BundleError as BundleError
@@ -81,7 +81,7 @@ _HOME_OF = {
     "LungMask": "lungs",
     "LungMaskSpec": "lung_spec",
     "LungSegmenter": "lungs",
-    "ModelBundle": "bundle",
+    "ModelBundle": "bundle.model_bundle",
     "PictureQuality": "quality",
     "Prediction": "prediction",
     "PreprocessSpec": "spec",

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ctedge.bundle import ModelBundle
-from ctedge.bundle_files import shipped_bundles
+from ctedge.bundle.files import shipped_bundles
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import CTEdgeError, RuntimeUnavailable
 from ctedge.extras import install_line, version_of
 
@@ -132,7 +132,7 @@ def _openvino() -> Finding:
 
 def _tensorrt() -> list[Finding]:
     """The TensorRTs that can be imported; one that is absent, or lacks its C libraries, is not."""
-    from ctedge.engine_machine import MODULES, installed_versions
+    from ctedge.engines.machine import MODULES, installed_versions
 
     found = installed_versions()
     purpose = "for a bundle's engines on an NVIDIA GPU"

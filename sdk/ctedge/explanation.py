@@ -1,9 +1,9 @@
 """Where in the scan an answer comes from: a network's map, on the scan's own grid.
 
-The network draws a coarse map over its input (see `ctedge.maps`). The input is the scan resampled
-along its axes with aligned ends, so the way back is the same arithmetic: a voxel's index, as an
-index of the input, as a place between the centres of the map's cells, interpolated linearly; beyond
-the outermost centres the outermost cells go on.
+The network draws a coarse map over its input (see `ctedge.bundle.maps`). The input is the scan
+resampled along its axes with aligned ends, so the way back is the same arithmetic: a voxel's
+index, as an index of the input, as a place between the centres of the map's cells, interpolated
+linearly; beyond the outermost centres the outermost cells go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.maps import MapRecord
+from ctedge.bundle.maps import MapRecord
 from ctedge.montage import montage_png
 from ctedge.nifti_writer import write_volume
 from ctedge.scan import CTScan

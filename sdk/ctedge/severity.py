@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ctedge.doors.volume_door import VolumeDoor
 from ctedge.lungs import AffectedShare
 from ctedge.prediction import SeverityPrediction, severity_category, severity_ctsi
-from ctedge.volume_door import VolumeDoor
 
 
 class SeverityRegressor(VolumeDoor[SeverityPrediction]):

@@ -12,12 +12,13 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.maps import MapRecord
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
-from ctedge.door import Door, Source
+from ctedge.doors.door import Door, Source
+from ctedge.doors.volume_door import as_scan
 from ctedge.errors import UnsupportedGeometry
 from ctedge.explanation import Explanation
-from ctedge.maps import MapRecord
 from ctedge.prediction import SliceAnswer, SlicesPrediction, label_of
 from ctedge.quality import (
     PictureQuality,
@@ -38,7 +39,6 @@ from ctedge.slice_input import (
     slice_of_picture,
     slices_of_scan,
 )
-from ctedge.volume_door import as_scan
 
 #: Slices that run together, so that the memory does not grow with the scan.
 SLICES_A_RUN = 8

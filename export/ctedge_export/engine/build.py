@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.engine_record import Layers, Target
+from ctedge.engines.record import Layers, Target
 from ctedge.errors import BuildFailed, InvalidBundle
 from ctedge_export.engine.flavours import Flavour
 from ctedge_export.engine.log import build_error, captured_log

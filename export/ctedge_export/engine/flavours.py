@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.cuda_driver import find_device
-from ctedge.engine_machine import MODULES, installed_versions
-from ctedge.engine_record import RuntimeName
+from ctedge.engines.machine import MODULES, installed_versions
+from ctedge.engines.record import RuntimeName
 from ctedge.errors import MissingExtra, RuntimeUnavailable
 from ctedge.extras import install_line, require
+from ctedge.runtimes.cuda_driver import find_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def _what_works() -> RuntimeName:
 
 
 def _no_gpu(purpose: str) -> RuntimeUnavailable:
-    from ctedge.cuda_driver import why_no_device
+    from ctedge.runtimes.cuda_driver import why_no_device
 
     return RuntimeUnavailable(
         f"{purpose} needs an NVIDIA GPU: it times what it builds",

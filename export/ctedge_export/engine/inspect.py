@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctedge.bundle_files import read_file
-from ctedge.cuda_driver import find_device, why_no_device
-from ctedge.engine_machine import installed_versions
-from ctedge.engine_record import MAX_ENGINE_BYTES, EngineRecord, Layers
-from ctedge.engines import ENGINE_SUFFIX, read_engine, read_record
+from ctedge.bundle.files import read_file
+from ctedge.engines.files import ENGINE_SUFFIX, read_engine, read_record
+from ctedge.engines.machine import installed_versions
+from ctedge.engines.record import MAX_ENGINE_BYTES, EngineRecord, Layers
 from ctedge.errors import CTEdgeError, InvalidBundle
 from ctedge.extras import require
-from ctedge.onnx_guard import inspect_model
+from ctedge.onnx_file.guard import inspect_model
+from ctedge.runtimes.cuda_driver import find_device, why_no_device
 from ctedge_export.engine.inspector import LayerRow, inspector_rows
 from ctedge_export.engine.typed_network import is_convolution, shares_of
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.engine_record import INSPECTED, Layers
+from ctedge.engines.record import INSPECTED, Layers
 from ctedge_export.engine.typed_network import is_convolution, shares_of
 
 #: Words of "Format/Datatype", in the order they are looked for.

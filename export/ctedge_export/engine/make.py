@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ctedge.bundle import ModelBundle
-from ctedge.engine_machine import site_here
-from ctedge.engine_record import PASSED, DeviceGate, EngineRecord, RuntimeName, Site, Target
-from ctedge.engines import ENGINE_SUFFIX, engine_name, record_path
+from ctedge.bundle.manifest import ENGINES_NAME
+from ctedge.bundle.maps import LAYER_CAM
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import ENGINE_SUFFIX, engine_name, record_path
+from ctedge.engines.machine import site_here
+from ctedge.engines.record import PASSED, DeviceGate, EngineRecord, RuntimeName, Site, Target
 from ctedge.errors import OutputError
 from ctedge.files import write_atomic
-from ctedge.manifest import ENGINES_NAME
-from ctedge.maps import LAYER_CAM
-from ctedge.onnx_parts import answers_of, without
+from ctedge.onnx_file.parts import answers_of, without
 from ctedge_export.engine.build import Built, build_plan
 from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.lock import build_lock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ctedge.engine_record import Site, Target
-from ctedge.engines import slug
+from ctedge.engines.files import slug
+from ctedge.engines.record import Site, Target
 from ctedge.errors import RuntimeUnavailable
 from ctedge_export.engine.flavours import Flavour
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.bundle import ModelBundle
-from ctedge.engine_record import ENGINE_PRECISIONS
+from ctedge.bundle.manifest import MODEL_NAME
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.bundle.variants import FP32
+from ctedge.engines.record import ENGINE_PRECISIONS
 from ctedge.errors import InvalidBundle, RuntimeUnavailable
-from ctedge.manifest import MODEL_NAME
-from ctedge.variants import FP32
 
 _TASKS = ("classifier", "severity", "slices")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ctedge.engine_record import Site
-from ctedge.engines import slug
+from ctedge.engines.files import slug
+from ctedge.engines.record import Site
 from ctedge.errors import OutputError
 from ctedge.files import write_atomic
 from ctedge_export.engine.flavours import Flavour

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ctedge.engine_record import DECLARED, TYPED, Layers
+from ctedge.bundle.maps import MAPS
+from ctedge.engines.record import DECLARED, TYPED, Layers
 from ctedge.errors import GateFailed
-from ctedge.maps import MAPS
 
 #: So much of the convolutions must work in a precision for the engine to bear its name.
 LEAST_SHARE = 0.95

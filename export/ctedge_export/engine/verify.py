@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ctedge.bundle import ModelBundle
-from ctedge.cuda_driver import find_device, why_no_device
-from ctedge.engine_machine import Machine
-from ctedge.engine_record import FAILED, PASSED, DeviceGate, EngineRecord, Site
-from ctedge.engines import check_engine, list_engines, read_engine, read_record, record_path
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import check_engine, list_engines, read_engine, read_record, record_path
+from ctedge.engines.machine import Machine
+from ctedge.engines.record import FAILED, PASSED, DeviceGate, EngineRecord, Site
 from ctedge.errors import EngineMismatch, GateFailed
 from ctedge.extras import require
 from ctedge.files import write_atomic
+from ctedge.runtimes.cuda_driver import find_device, why_no_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.inspector import inspected_layers

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ctedge.errors import GateFailed
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge.verification import TOLERANCES
+from ctedge.runtimes.verification import TOLERANCES
 from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.keras_layers import KerasProbe, first_deviation
 from ctedge_export.network.onnx_model import Converted

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.maps import CAM
+from ctedge.bundle.maps import CAM
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates.inputs import NOISE, GateInput
 from ctedge_export.gates.keras_layers import with_outputs

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.maps import MAPS
+from ctedge.bundle.maps import MAPS
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.keras_layers import with_outputs

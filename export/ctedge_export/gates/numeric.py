@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ctedge.verification import tolerances
+from ctedge.runtimes.verification import tolerances
 from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.result import Figure, GateResult, number
 from ctedge_export.gates.runners import Runner

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.bundle.variants import FP32
 from ctedge.extras import version_of
-from ctedge.onnx_parts import answers_of
+from ctedge.onnx_file.parts import answers_of
 from ctedge.runtimes.onnx_runtime import OnnxRuntime, usable_cpus
 from ctedge.runtimes.openvino_runtime import has_native_bf16, import_openvino
-from ctedge.variants import FP32
 from ctedge_export.precision.rounded import write_out_roundings
 
 Batch = npt.NDArray[np.float32]

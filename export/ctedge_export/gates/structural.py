@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctedge.bundle.maps import MAPS
+from ctedge.bundle.variants import FP32
 from ctedge.errors import BundleError
-from ctedge.maps import MAPS
-from ctedge.onnx_guard import inspect_model
-from ctedge.variants import FP32
+from ctedge.onnx_file.guard import inspect_model
 from ctedge_export.gates.result import GateResult
 from ctedge_export.network.tf_to_onnx import OPSET
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ctedge import __version__
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.golden import pack_levels
+from ctedge.bundle.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.extras import require, version_of
-from ctedge.golden import pack_levels
 from ctedge.lung_spec import LUNG_LABELS, LUNGMASK, LungMaskSpec
-from ctedge.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
 from ctedge_export.lungmask import gate, network
 from ctedge_export.lungmask.gate import Agreement, Reference
 from ctedge_export.lungmask.network import TASK, Weights

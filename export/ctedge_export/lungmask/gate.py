@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.bundle.manifest import TASK_OUTPUTS
 from ctedge.errors import GateFailed
 from ctedge.extras import require
 from ctedge.lung_spec import LungMaskSpec
 from ctedge.lungs.network import shares
 from ctedge.lungs.slices import network_slice, oriented
-from ctedge.manifest import TASK_OUTPUTS
 from ctedge.phantom import draw_patient, render
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.lungmask.network import TASK

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge import __version__
+from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge.errors import InvalidBundle
 from ctedge.lung_spec import LUNG_LABELS, LungMaskSpec
-from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge_export.network.onnx_model import BATCH, IR_VERSION
 from ctedge_export.network.tf_to_onnx import OPSET
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctedge.maps import CAM
+from ctedge.bundle.maps import CAM
 from ctedge_export.network.graph import Writer, attributes_of, only, places, shape_of
 from ctedge_export.network.tf_to_onnx import refusal
 

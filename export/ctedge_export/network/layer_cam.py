@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctedge.maps import LAYER_CAM
+from ctedge.bundle.maps import LAYER_CAM
 from ctedge_export.network.grad_cam import GraphMap
 from ctedge_export.network.graph import Writer, attributes_of, places, shape_of
 from ctedge_export.network.tf_to_onnx import refusal

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ctedge.bundle.manifest import TASK_OUTPUTS
+from ctedge.bundle.maps import LAYER_CAM, MAP_METHODS
 from ctedge.errors import InvalidBundle
-from ctedge.manifest import TASK_OUTPUTS
-from ctedge.maps import LAYER_CAM, MAP_METHODS
 from ctedge_export.network.grad_cam import GraphMap, grad_cam
 from ctedge_export.network.layer_cam import layer_cam
 from ctedge_export.network.tf_to_onnx import refusal

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctedge import __version__
-from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
+from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge.spec import Spec
 from ctedge_export.network.tf_to_onnx import OPSET, refusal
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ctedge.bundle.manifest import TASK_INPUTS
 from ctedge.errors import InvalidBundle
-from ctedge.manifest import TASK_INPUTS
 from ctedge.spec import SliceSpec
 from ctedge_export.network import tidy_slices
 from ctedge_export.network.onnx_model import Converted, Landmark, finished_model

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
+from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge_export.network.tf_to_onnx import refusal
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ctedge.manifest import TASK_INPUTS, TASK_OUTPUTS
+from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge.spec import PreprocessSpec
 from ctedge_export.network.fold import Step
 from ctedge_export.network.onnx_model import finished_model

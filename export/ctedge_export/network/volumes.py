@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctedge.manifest import TASK_INPUTS
+from ctedge.bundle.manifest import TASK_INPUTS
 from ctedge.spec import PreprocessSpec
 from ctedge_export.network import tidy_volumes as tidy
 from ctedge_export.network.fold import Step, fold

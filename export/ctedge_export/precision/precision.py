@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.manifest import CARD_NAME, ENGINES_NAME
+from ctedge.bundle.maps import LAYER_CAM
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.bundle.variants import PRECISIONS
 from ctedge.errors import GateFailed, InvalidBundle, OutputError, WrongTask
 from ctedge.extras import require
-from ctedge.manifest import CARD_NAME, ENGINES_NAME
-from ctedge.maps import LAYER_CAM
-from ctedge.onnx_parts import without
-from ctedge.variants import PRECISIONS
+from ctedge.onnx_file.parts import without
 from ctedge_export.card import card_with_variants
 from ctedge_export.gates import structural
 from ctedge_export.gates.cases import (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctedge.variants import member_name
+from ctedge.bundle.variants import member_name
 from ctedge_export.gates import layerwise, numeric, structural, task
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import GateInput

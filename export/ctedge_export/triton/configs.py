@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ctedge import __version__
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge_export.triton.network import Device, Network
 from ctedge_export.triton.pbtxt import Message, Word, entries
 

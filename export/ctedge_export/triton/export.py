@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctedge import __version__
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import RuntimeUnavailable, WrongTask
 from ctedge.extras import install_line
 from ctedge.spec import PreprocessSpec

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ctedge.bundle import ModelBundle
-from ctedge.engine_machine import Machine
-from ctedge.engine_record import ENGINE_PRECISIONS, EngineRecord, Site
-from ctedge.engines import (
+from ctedge.bundle.manifest import MODEL_NAME
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.bundle.variants import FP32
+from ctedge.engines.files import (
     check_engine,
     list_engines,
     read_engine,
@@ -19,6 +19,8 @@ from ctedge.engines import (
     record_path,
     require_verified,
 )
+from ctedge.engines.machine import Machine
+from ctedge.engines.record import ENGINE_PRECISIONS, EngineRecord, Site
 from ctedge.errors import (
     EngineMismatch,
     EngineUnverified,
@@ -26,10 +28,8 @@ from ctedge.errors import (
     InvalidBundle,
     RuntimeUnavailable,
 )
-from ctedge.manifest import MODEL_NAME
-from ctedge.onnx_parts import answers_of
+from ctedge.onnx_file.parts import answers_of
 from ctedge.slices import SLICES_A_RUN
-from ctedge.variants import FP32
 from ctedge_export.gates.runners import HALF_PRECISIONS
 
 Device = Literal["cpu", "cuda"]

@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ctedge.bundle_files import read_file
+from ctedge.bundle.files import read_file
 from ctedge.errors import DigestMismatch, InvalidBundle, OutputError
 from ctedge.files import atomic_folder, sha256_of
 from ctedge.strict_json import object_with, parse_json

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ctedge.bundle import ModelBundle
-from ctedge.engine_record import ENGINE_PRECISIONS
-from ctedge.engines import list_engines
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import list_engines
+from ctedge.engines.record import ENGINE_PRECISIONS
 from ctedge.errors import RuntimeUnavailable
 from ctedge.runtimes.choice import ORDER, Candidate
 

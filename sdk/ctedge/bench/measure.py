@@ -16,7 +16,7 @@ import numpy as np
 from ctedge.bench.machine import peak_memory_bytes
 from ctedge.bench.settings import LEAST_REPEATS, Settings
 from ctedge.bench.summary import Samples, Summary, milliseconds
-from ctedge.door import Door
+from ctedge.doors.door import Door
 from ctedge.runtimes import Runtime
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 

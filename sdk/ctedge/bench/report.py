@@ -13,8 +13,8 @@ from ctedge.bench.candidates import candidates
 from ctedge.bench.machine import BenchMachine
 from ctedge.bench.measure import Run, measure
 from ctedge.bench.settings import Settings
-from ctedge.bundle import ModelBundle
-from ctedge.doors import door_class
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.doors.by_task import door_class
 from ctedge.errors import (
     BundleError,
     CTEdgeError,

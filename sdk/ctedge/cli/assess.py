@@ -33,7 +33,7 @@ def assess(
     from dataclasses import asdict
 
     from ctedge import quality
-    from ctedge.bundle import ModelBundle
+    from ctedge.bundle.model_bundle import ModelBundle
     from ctedge.cli.output import print_error, print_quality
     from ctedge.errors import CTEdgeError
     from ctedge.readers import read_scan

@@ -22,9 +22,9 @@ def demo(
     """Make a synthetic chest CT, judge it with the shipped models, draw a montage."""
     from rich.console import Console
 
-    from ctedge.bundle_files import shipped_bundles
+    from ctedge.bundle.files import shipped_bundles
     from ctedge.cli.output import print_origin, print_result
-    from ctedge.doors import load_door
+    from ctedge.doors.by_task import load_door
     from ctedge.files import write_atomic
     from ctedge.montage import montage_png
     from ctedge.phantom import draw_patient, render, write_nifti

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ctedge.bundle import ModelBundle
+    from ctedge.bundle.model_bundle import ModelBundle
     from ctedge.lung_spec import LungMaskSpec
     from ctedge.spec import Spec
 
@@ -29,7 +29,7 @@ def inspect(
     from rich.table import Table
     from rich.text import Text
 
-    from ctedge.bundle import ModelBundle
+    from ctedge.bundle.model_bundle import ModelBundle
 
     verified = ModelBundle.load(bundle)
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from ctedge.door import Door
+    from ctedge.doors.door import Door
 
 
 def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -70,9 +70,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Judge one or several scans; a scan that fails does not stop the others."""
     from contextlib import ExitStack
 
-    from ctedge.bundle_files import shipped_bundles
+    from ctedge.bundle.files import shipped_bundles
     from ctedge.cli.output import print_error, print_origin, print_result
-    from ctedge.doors import load_door
+    from ctedge.doors.by_task import load_door
     from ctedge.errors import CTEdgeError
     from ctedge.readers.picture import is_picture
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy.typing as npt
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import NoLungs
 from ctedge.lungs import LungMask, segment_lungs
 from ctedge.preprocessing import resample

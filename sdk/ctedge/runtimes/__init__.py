@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 
 Device = Literal["auto", "cpu", "cuda", "gpu"]
 RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -24,7 +24,7 @@ class Runtime(Protocol):
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Outputs of the file that are maps (see `ctedge.maps`), finest last."""
+        """Outputs of the file that are maps (see `ctedge.bundle.maps`), finest last."""
         ...
 
     def run(

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ctedge.bundle import ModelBundle
-from ctedge.cuda_driver import find_device, why_no_device
-from ctedge.engines import list_engines
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.bundle.variants import FP32, PRECISIONS
+from ctedge.engines.files import list_engines
 from ctedge.errors import (
     CTEdgeError,
     DigestMismatch,
@@ -32,8 +32,8 @@ from ctedge.errors import (
     RuntimeUnavailable,
 )
 from ctedge.runtimes import Device, Runtime, RuntimeName
-from ctedge.variants import FP32, PRECISIONS
-from ctedge.verification import check_golden
+from ctedge.runtimes.cuda_driver import find_device, why_no_device
+from ctedge.runtimes.verification import check_golden
 
 _ENGINES = ("tensorrt", "tensorrt-rtx")
 

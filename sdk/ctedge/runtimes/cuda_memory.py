@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.cuda_driver import require_device
 from ctedge.errors import RuntimeUnavailable
+from ctedge.runtimes.cuda_driver import require_device
 
 _LIBRARY = "libcuda.so.1"
 

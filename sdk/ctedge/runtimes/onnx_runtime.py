@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.bundle.maps import MAPS
+from ctedge.bundle.variants import FP32
 from ctedge.errors import InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line, version_of
-from ctedge.maps import MAPS
-from ctedge.onnx_parts import answers_of, output_names, part_of
-from ctedge.variants import FP32
+from ctedge.onnx_file.parts import answers_of, output_names, part_of
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.bundle.maps import CAM, MAPS
+from ctedge.bundle.variants import FP32
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line
-from ctedge.maps import CAM, MAPS
-from ctedge.onnx_parts import answers_of, output_names, part_of
+from ctedge.onnx_file.parts import answers_of, output_names, part_of
 from ctedge.runtimes.onnx_runtime import usable_cpus
-from ctedge.variants import FP32
 
 _Batch = npt.NDArray[np.float32]
 

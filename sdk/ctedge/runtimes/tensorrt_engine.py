@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.engine_record import EngineRecord
+from ctedge.bundle.maps import MAPS
+from ctedge.engines.record import EngineRecord
 from ctedge.errors import (
     CTEdgeError,
     EngineMismatch,
@@ -20,7 +21,6 @@ from ctedge.errors import (
     InvalidBundle,
     RuntimeUnavailable,
 )
-from ctedge.maps import MAPS
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
 from ctedge.runtimes.tensorrt_lane import Lane, Tensors, forget_frames, kept_log, last_words
 from ctedge.runtimes.tensorrt_pool import LanePool

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ctedge.bundle import ModelBundle
-from ctedge.cuda_driver import require_device
-from ctedge.engine_machine import MODULES, Machine
-from ctedge.engine_record import ENGINE_PRECISIONS, EngineRecord, RuntimeName
-from ctedge.engines import find_engine, list_engines
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.files import find_engine, list_engines
+from ctedge.engines.machine import MODULES, Machine
+from ctedge.engines.record import ENGINE_PRECISIONS, EngineRecord, RuntimeName
 from ctedge.errors import CTEdgeError, EngineMismatch, EngineUnverified, RuntimeUnavailable
 from ctedge.extras import install_line
+from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 
 #: By the rate of multiplication on tensor cores (NVIDIA's data sheets, Ampere and newer).

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ctedge.errors import InvalidBundle, UnsafeModel
-from ctedge.wire import Field, Kind, MalformedError, Walker
+from ctedge.onnx_file.wire import Field, Kind, MalformedError, Walker
 
 _PLAIN_OPERATORS = """
     Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv ConvTranspose

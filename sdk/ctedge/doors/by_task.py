@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.classifier import Classifier
-from ctedge.door import Door
+from ctedge.doors.door import Door
 from ctedge.errors import WrongTask
 from ctedge.runtimes import Device, RuntimeName, open_runtime
 from ctedge.severity import SeverityRegressor

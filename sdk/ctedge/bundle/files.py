@@ -12,17 +12,17 @@ import stat
 from pathlib import Path
 from typing import NoReturn
 
-from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
-from ctedge.manifest import (
+from ctedge.bundle.manifest import (
     ENGINES_NAME,
     MANIFEST_DIGEST_NAME,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     Manifest,
 )
-from ctedge.onnx_guard import FLOAT32, ModelFacts, TensorFacts
+from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
+from ctedge.onnx_file.guard import FLOAT32, ModelFacts, TensorFacts
 
-_SHIPPED = Path(__file__).parent / "models"
+_SHIPPED = Path(__file__).parents[1] / "models"
 _SUFFIX = ".ctedge"
 _DIGEST_LINE = re.compile(rb"[0-9a-f]{64}\n")
 _BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.maps import MapRecord
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
-from ctedge.maps import MapRecord
 from ctedge.pipeline import Uses
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.scan import CTScan

@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ctedge.cuda_driver import find_device
-from ctedge.engine_record import RuntimeName, Site
+from ctedge.engines.record import RuntimeName, Site
+from ctedge.runtimes.cuda_driver import find_device
 
 #: The Python module of each runtime.
 MODULES: dict[RuntimeName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}

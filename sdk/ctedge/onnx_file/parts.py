@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from ctedge.maps import MAPS
-from ctedge.onnx_guard import (
+from ctedge.bundle.maps import MAPS
+from ctedge.onnx_file.guard import (
     GRAPH_FIELDS,
     MODEL_FIELDS,
     NODE_FIELDS,
     TENSOR_FIELDS,
     VALUE_FIELDS,
 )
-from ctedge.wire import Field, Kind, Walker, encoded
+from ctedge.onnx_file.wire import Field, Kind, Walker, encoded
 
 _GRAPH, _NODE, _WEIGHT, _OUTPUT = 7, 1, 5, 12
 _NODE_INPUT, _NODE_OUTPUT, _WEIGHT_NAME, _VALUE_NAME = 1, 2, 8, 1
@@ -39,7 +39,7 @@ def output_names(model: bytes) -> tuple[str, ...]:
 
 
 def answers_of(model: bytes) -> bytes:
-    """A file without its maps (`ctedge.maps.MAPS`); the same bytes where it has none."""
+    """A file without its maps (`ctedge.bundle.maps.MAPS`); the same bytes where it has none."""
     return without(model, *MAPS)
 
 
@@ -54,7 +54,7 @@ def part_of(model: bytes, outputs: Collection[str]) -> bytes:
     """A file with only these of its outputs.
 
     Args:
-        model: an ONNX file that `ctedge.onnx_guard` passed, or that was made here.
+        model: an ONNX file that `ctedge.onnx_file.guard` passed, or that was made here.
         outputs: names, all of which it has.
 
     Raises:

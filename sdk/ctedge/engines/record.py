@@ -36,9 +36,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ctedge.bundle.variants import FP32, PRECISIONS
 from ctedge.errors import InvalidBundle
 from ctedge.strict_json import list_of, matching, object_with, parse_json, printable, refuse
-from ctedge.variants import FP32, PRECISIONS
 
 RECORD_VERSION = 1
 MAX_RECORD_BYTES = 1 << 20

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.maps import MapRecord
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
-from ctedge.door import Door, Result, Source
+from ctedge.doors.door import Door, Result, Source
 from ctedge.explanation import Explanation
 from ctedge.extras import require
 from ctedge.lungs import AffectedShare, affected_share, segment_lungs
-from ctedge.maps import MapRecord
 from ctedge.preprocessing import resample
 from ctedge.quality import LungsSeen, Quality, TrainedOn, insist, judge, look_closer, with_flags
 from ctedge.readers import read_scan

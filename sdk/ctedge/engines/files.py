@@ -12,10 +12,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctedge.bundle import ModelBundle
-from ctedge.bundle_files import read_file
-from ctedge.engine_machine import Machine
-from ctedge.engine_record import (
+from ctedge.bundle.files import read_file
+from ctedge.bundle.manifest import ENGINES_NAME
+from ctedge.bundle.maps import MAPS
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.machine import Machine
+from ctedge.engines.record import (
     MAX_ENGINE_BYTES,
     MAX_RECORD_BYTES,
     PASSED,
@@ -25,8 +27,6 @@ from ctedge.engine_record import (
     parse_record,
 )
 from ctedge.errors import DigestMismatch, EngineMismatch, EngineUnverified, RuntimeUnavailable
-from ctedge.manifest import ENGINES_NAME
-from ctedge.maps import MAPS
 
 ENGINE_SUFFIX = ".engine"
 RECORD_SUFFIX = ".json"

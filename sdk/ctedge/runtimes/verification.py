@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.bundle import ModelBundle
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.bundle.variants import FP32
 from ctedge.errors import GateFailed
 from ctedge.lungs.network import shares
 from ctedge.tensor import network_batch
-from ctedge.variants import FP32
 
 #: Largest |difference| from a golden answer, by output: the same that the export's gate allows.
 #: logit: float32 rounding through 18 nodes gives about 1e-6; 1e-4 moves a probability by at most

@@ -25,15 +25,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ctedge.bundle_files import check_model, checked_manifest, checked_members, find_bundle
+from ctedge.bundle.files import check_model, checked_manifest, checked_members, find_bundle
+from ctedge.bundle.golden import GoldenCase, unpack_levels
+from ctedge.bundle.manifest import CARD_NAME, Manifest, parse_manifest
+from ctedge.bundle.maps import MapRecord
+from ctedge.bundle.variants import FP32, Variant
 from ctedge.errors import InvalidBundle, RuntimeUnavailable, WrongTask
-from ctedge.golden import GoldenCase, unpack_levels
 from ctedge.lung_spec import LungMaskSpec
-from ctedge.manifest import CARD_NAME, Manifest, parse_manifest
-from ctedge.maps import MapRecord
-from ctedge.onnx_guard import inspect_model
+from ctedge.onnx_file.guard import inspect_model
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
-from ctedge.variants import FP32, Variant
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -204,7 +204,7 @@ class ModelBundle:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """A copy of the manifest's JSON (see `ctedge.manifest`)."""
+        """A copy of the manifest's JSON (see `ctedge.bundle.manifest`)."""
         return deepcopy(dict(self._manifest.document))
 
     @property

@@ -16,12 +16,12 @@
                                               slices: {"name": "image", "shape": [3, 224, 224]}
         "outputs": [{"name": "logit", "shape": [1]}, ...]               without the batch axis;
                                               lungs: {"name": "logits", "shape": [3, 256, 256]}
-        "maps": [...]                         may be left out; see ctedge.maps
+        "maps": [...]                         may be left out; see ctedge.bundle.maps
       },
       "members": {"model.onnx": {"sha256": "64 hex digits", "bytes": 5412345}, ...},
       "golden": [{"name": "...", "input": "golden/....npy.gz", "outputs": {"logit": 1.5}}, ...],
       "metrics": {...}, "provenance": {...}, "gates": {...},            free-form JSON objects
-      "variants": {...}                       see ctedge.variants; absent in schema version 2
+      "variants": {...}                       see ctedge.bundle.variants; absent in schema version 2
     }
 
 All of these keys are required and no others are known; a key this version does not know could
@@ -36,9 +36,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ctedge.bundle.maps import MapRecord, parse_maps
+from ctedge.bundle.variants import Variant, parse_variants
 from ctedge.errors import InvalidBundle
 from ctedge.lung_spec import LUNG_LABELS, LungMaskSpec
-from ctedge.maps import MapRecord, parse_maps
 from ctedge.spec import Spec, spec_from_json
 from ctedge.strict_json import (
     list_of,
@@ -49,7 +50,6 @@ from ctedge.strict_json import (
     refuse,
     shorten,
 )
-from ctedge.variants import Variant, parse_variants
 
 SCHEMA_VERSION = 3
 _READ_TOO = 2

@@ -1,0 +1,1 @@
+"""The folder `NAME.ctedge/`: a model and everything needed to trust and run it."""

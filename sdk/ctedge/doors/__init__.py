@@ -1,0 +1,1 @@
+"""What the doors of the three tasks share, and which door is a bundle's."""

@@ -1,0 +1,1 @@
+"""TensorRT engines: their files, who they are, and the machine that they must fit."""

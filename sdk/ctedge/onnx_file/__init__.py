@@ -1,0 +1,1 @@
+"""ONNX files, read from their bytes before any native library sees them."""
