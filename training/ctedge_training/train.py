@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctedge.errors import OutputError
+from ctedge.errors import DatasetError, OutputError
 from ctedge.extras import require
 from ctedge.progress import Reporter
 from ctedge.run_folder import DOCUMENT_FILE
@@ -94,16 +94,25 @@ def run_job(job: Job, *, resume: bool = False) -> Run:
     """Train on data that is prepared: from the first epoch, or from the checkpoint.
 
     Raises:
+        DatasetError: the settings need a start, and there is none.
         OutputError, InferenceFailed, BundleError: as `train` does.
     """
     from ctedge_training.learning.finish import finish
-    from ctedge_training.learning.networks import build_network
+    from ctedge_training.learning.networks import build_network, freeze_statistics
 
+    if job.settings.keep_statistics and job.source is None:
+        raise DatasetError(
+            f"the preset {job.settings.preset!r} goes on from a network that was trained",
+            found="no start",
+            fix="name its run folder with --start-from",
+        )
     forget_networks()  # of an earlier run of this process: cross-validation, an ablation
     if job.settings.data_parallel:
         distribute()
     deterministic = make_deterministic(job.settings.seed)
     network = build_network(job.task, job.spec.shape, mixed_precision=job.settings.mixed_precision)
+    if job.settings.keep_statistics:
+        freeze_statistics(network)
     progress = _fit(network, job, resume=resume)
     return finish(job, progress, deterministic=deterministic)
 
@@ -130,7 +139,7 @@ def _identity_of(found: Run) -> dict[str, Any]:
     return {
         "task": found.task.name,
         "spec": document["spec"],
-        "settings": {key: settings.get(key) for key in Settings().to_json()},
+        "settings": {key: settings.get(key, usual) for key, usual in Settings().to_json().items()},
         "data": document["data"].get("digest"),
         "labels": document["labels"],
         "start_from": start.get("model_sha256") if isinstance(start, dict) else start,

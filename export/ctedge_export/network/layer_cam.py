@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _POOL = 2
 
+#: An end that a slice from the last voxel backwards does not stop at.
+_BEYOND = -(2**31)
+
 
 def layer_cam(model: onnx.ModelProto, cam: GraphMap, *, pooling: int = 0) -> GraphMap:
     """The nodes that draw LayerCAM at one of the network's poolings, the output `layer_cam`.
@@ -92,9 +95,7 @@ class _Backwards(Writer):
                 alive = self.emit("Sign", f"{node.name}.alive", node.output[0])
                 gradient = self.emit("Mul", f"{node.name}.passed", alive, gradient)
             elif node.op_type == "Conv" and _is_plain(node):
-                gradient = self.emit(
-                    "ConvTranspose", f"{node.name}.gradient", gradient, node.input[1]
-                )
+                gradient = self._convolution(node, gradient)
             else:
                 raise refusal(f"{node.op_type} {node.name}", "a plain Conv, Relu or MaxPool")
         return gradient
@@ -127,6 +128,26 @@ class _Backwards(Writer):
         spread = self._widened(each, f"{name}.spread", rank)
         passed = self.emit("Mul", f"{name}.passed", spread, largest)
         return self._padded(passed, f"{name}.gradient", small, large)
+
+    def _convolution(self, node: onnx.NodeProto, gradient: str) -> str:
+        """What each voxel that was read has a share in: a convolution with the kernel turned round.
+
+        ConvTranspose is the same, but OpenVINO 2026.4 calculates it wrongly at odd sizes. The kernel
+        is turned in the graph, which runtimes do once when they load it, so that no second one is
+        stored.
+        """
+        kernel = attributes_of(node)["kernel_shape"]
+        axes = list(range(2, 2 + len(kernel)))
+        name = node.name
+        back = {"starts": [-1] * len(axes), "ends": [_BEYOND] * len(axes), "axes": axes}
+        back["steps"] = [-1] * len(axes)
+        held = [
+            self.hold(f"{name}.{key}", np.array(value, np.int64)) for key, value in back.items()
+        ]
+        swapped = self.emit("Transpose", f"{name}.swapped", node.input[1], perm=[1, 0, *axes])
+        turned = self.emit("Slice", f"{name}.turned", swapped, *held)
+        pads = [size - 1 for size in kernel] * 2
+        return self.emit("Conv", f"{name}.gradient", gradient, turned, pads=pads)
 
     def _widened(self, tensor: str, name: str, rank: int) -> str:
         """Every cell as a window."""

@@ -59,8 +59,9 @@ Grid = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Named training: ctedge, hrct, and for the classifier published, writeup; the options"
-        " below change parts of it.  [default: ctedge]"
+        help="Named training: ctedge, hrct; for the classifier published, writeup; for severity"
+        " finish, which needs --start-from. The options below change parts of it."
+        "  [default: ctedge]"
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Most epochs to run.")]

@@ -56,6 +56,19 @@ def build_network(
     return _densenet(shape, policy) if task is SLICES else _volume_network(task, shape, policy)
 
 
+def freeze_statistics(network: keras.Model) -> None:
+    """Let every BatchNorm work as it will when it is used, in place; before it is compiled.
+
+    With its scale and shift it stays as it is. In batches of four the statistics are noise, which
+    a score suffers from more than a class does.
+    """
+    import keras
+
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
 def start_from_imagenet(network: keras.Model, weights: Path) -> None:
     """Give a slice network the convolutions of a DenseNet121 trained on ImageNet, in place.
 

@@ -42,6 +42,7 @@ class Settings:
         balanced: draw every class equally often, the rare ones repeatedly.
         prior: start the output at the mean of the training answers.
         settle: take the BatchNorm statistics over whole passes, see `weights.recalibrate`.
+        keep_statistics: BatchNorm works with the statistics of the start, in training too.
         calibrate: fit a temperature (of scores: a line) on the validation split, and fold it into
             the last layer.
         sensitivity: choose the decision threshold for this sensitivity on the validation split;
@@ -68,6 +69,7 @@ class Settings:
     balanced: bool = False
     prior: bool = True
     settle: bool = True
+    keep_statistics: bool = False
     calibrate: bool = False
     sensitivity: float | None = None
     seed: int = 0
