@@ -9,6 +9,8 @@ import io
 import json
 import os
 import pickle
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -404,3 +406,9 @@ def test_loading_imports_numpy_and_the_standard_library_only(folder: Path) -> No
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_bundle_is_named_as_a_command_line_takes_it(folder: Path, tmp_path: Path) -> None:
+    assert ModelBundle.load("pneumonia").argument == "pneumonia"
+    spaced = shutil.copytree(folder, tmp_path / "two words.ctedge")
+    assert shlex.split(ModelBundle.load(spaced).argument) == [str(spaced)]

@@ -100,7 +100,7 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
 
 
 def _part(onnx_bytes: bytes, *, explain: bool) -> bytes:
-    """What of a file is built. LayerCAM compares results that a builder fuses: it stays out."""
+    """What of a file is built. LayerCAM stays out: no gate has held it on a device yet."""
     return without(onnx_bytes, LAYER_CAM) if explain else answers_of(onnx_bytes)
 
 
@@ -190,5 +190,5 @@ def _summary(path: Path, record: EngineRecord, bundle: ModelBundle) -> str:
     line += f", {share:.0%} of the convolutions in {record.precision}"
     line += f" by the {record.layers.source}; device_gate: {record.device_gate.state}"
     if record.device_gate.state != PASSED:
-        line += f". Before it runs, on its machine: ctedge export verify {bundle.path}"
+        line += f". Before it runs, on its machine: ctedge export verify {bundle.argument}"
     return line

@@ -117,9 +117,7 @@ def _broken(model: onnx.ModelProto, task: str, precision: str) -> Iterator[str]:
     if opset != OPSETS[precision]:
         yield f"opset {opset}, not {OPSETS[precision]}"
     counted = [
-        node
-        for node in graph.node
-        if node.op_type not in TYPE_NODES and not _of_a_map(node)
+        node for node in graph.node if node.op_type not in TYPE_NODES and not _of_a_map(node)
     ]
     expected = expected_nodes(Counter(node.op_type for node in counted), task)
     if len(counted) != expected:

@@ -132,9 +132,8 @@ class _Backwards(Writer):
     def _convolution(self, node: onnx.NodeProto, gradient: str) -> str:
         """What each voxel that was read has a share in: a convolution with the kernel turned round.
 
-        ConvTranspose is the same, but OpenVINO 2026.4 calculates it wrongly at odd sizes. The kernel
-        is turned in the graph, which runtimes do once when they load it, so that no second one is
-        stored.
+        ConvTranspose is the same, but OpenVINO 2026.4 gives others at odd sizes. The kernel is
+        turned in the graph, once, when a runtime loads it: no second one is stored.
         """
         kernel = attributes_of(node)["kernel_shape"]
         axes = list(range(2, 2 + len(kernel)))

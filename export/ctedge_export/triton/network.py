@@ -132,7 +132,7 @@ def _onnx_gates(bundle: ModelBundle, precision: str) -> dict[str, bool]:
 def _make(bundle: ModelBundle, precision: str) -> str:
     if precision == FP32:
         return "ctedge export onnx RUN_FOLDER -o BUNDLE"
-    return f"ctedge export precision {bundle.path} --to {precision} --overwrite"
+    return f"ctedge export precision {bundle.argument} --to {precision} --overwrite"
 
 
 def engine_network(
@@ -269,6 +269,6 @@ def _require_fit(
 
 def _build(bundle: ModelBundle, precision: str | None) -> str:
     return (
-        f"ctedge export build-engine {bundle.path} --runtime tensorrt"
+        f"ctedge export build-engine {bundle.argument} --runtime tensorrt"
         f"{f' --precision {precision}' if precision else ''}"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 from typing import NoReturn
@@ -73,6 +74,12 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
         expected=f"a folder NAME{_SUFFIX}, or a shipped name: {', '.join(shipped_bundles())}",
         fix="check the path, or make a bundle with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
     )
+
+
+def argument_of(path: Path) -> str:
+    """What names a bundle on a command line: a shipped one's name, else its path, quoted."""
+    shipped = path.parent == _SHIPPED
+    return path.name.removesuffix(_SUFFIX) if shipped else shlex.quote(str(path))
 
 
 def checked_manifest(folder: Path) -> bytes:

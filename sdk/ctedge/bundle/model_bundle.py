@@ -25,7 +25,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ctedge.bundle.files import check_model, checked_manifest, checked_members, find_bundle
+from ctedge.bundle.files import (
+    argument_of,
+    check_model,
+    checked_manifest,
+    checked_members,
+    find_bundle,
+)
 from ctedge.bundle.golden import GoldenCase, unpack_levels
 from ctedge.bundle.manifest import CARD_NAME, Manifest, parse_manifest
 from ctedge.bundle.maps import MapRecord
@@ -90,6 +96,11 @@ class ModelBundle:
     def name(self) -> str:
         """The name the manifest gives it, whatever the folder is called."""
         return self._manifest.name
+
+    @property
+    def argument(self) -> str:
+        """What names this bundle on a command line."""
+        return argument_of(self.path)
 
     @property
     def task(self) -> str:

@@ -117,7 +117,7 @@ def find_engine(
         raise RuntimeUnavailable(
             f"{bundle.name} has no engine for {runtime} in {precision}",
             found=", ".join(path.name for path in list_engines(bundle)) or "no engine",
-            fix=f"ctedge export build-engine {bundle.path} --precision {precision}"
+            fix=f"ctedge export build-engine {bundle.argument} --precision {precision}"
             f" --runtime {runtime}",
         )
     refusals: list[EngineMismatch | EngineUnverified] = []

@@ -34,6 +34,7 @@ from ctedge.errors import (
 from ctedge.runtimes import Device, Runtime, RuntimeName
 from ctedge.runtimes.cuda_driver import find_device, why_no_device
 from ctedge.runtimes.verification import check_golden
+from ctedge.runtimes.versions import require_version
 
 _ENGINES = ("tensorrt", "tensorrt-rtx")
 
@@ -214,6 +215,7 @@ def _open(
     bundle: ModelBundle, candidate: Candidate, precision: str | None, *, probe: bool
 ) -> Runtime:
     """Load a candidate; `probe` asks for the driver before a runtime fails slowly and noisily."""
+    require_version(candidate.runtime)
     device, name = candidate.device, bundle.name
     if device == "cuda" and probe and find_device() is None:
         raise RuntimeUnavailable(why_no_device())
@@ -239,7 +241,7 @@ def _require_gate(bundle: ModelBundle, candidate: Candidate) -> None:
         raise RuntimeUnavailable(
             f"the gates of {candidate.precision} {ran} on {candidate.name}",
             found=f"passed on {', '.join(name for name, held in variant.runtimes.items() if held)}",
-            fix=f"run `ctedge export precision {bundle.path} --to {candidate.precision}"
+            fix=f"run `ctedge export precision {bundle.argument} --to {candidate.precision}"
             f" --overwrite` where {candidate.runtime} is installed",
         )
 
@@ -248,7 +250,7 @@ def _open_engine(bundle: ModelBundle, candidate: Candidate, precision: str | Non
     if not list_engines(bundle):
         raise RuntimeUnavailable(
             f"{bundle.name} has no engine for {candidate.runtime}",
-            fix=f"ctedge export build-engine {bundle.path} --runtime {candidate.runtime}",
+            fix=f"ctedge export build-engine {bundle.argument} --runtime {candidate.runtime}",
         )
     from ctedge.runtimes.tensorrt_runtime import open_engine
 
