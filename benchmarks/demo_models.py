@@ -2,9 +2,8 @@
 
     python benchmarks/demo_models.py RUNS BUNDLES -o benchmarks/results/demo-models.json
 
-RUNS holds the run folders of `training/demo_models.sh`, and `severity` of
-`training/demo_severity.py`; BUNDLES holds pneumonia.ctedge and severity.ctedge exported from them.
-Writes notes.md into BUNDLES, for `--card-notes`. Real scans are judged where CTEDGE_TEST_DATA names
+RUNS holds the run folders of `training/demo_models.sh`; BUNDLES holds pneumonia.ctedge and
+severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans are judged where CTEDGE_TEST_DATA names
 their folder; nothing is tuned to them.
 """
 
@@ -24,9 +23,9 @@ from ctedge.run_folder import read_run
 DIFFICULTY = Path(__file__).parent / "results" / "phantom-difficulty.json"
 ROLES = {
     "classifier": "c3",
-    "severity": "severity",
+    "severity": "s4",
+    "severity, before its last epochs": "s3",
     "shuffled labels": "shuffled",
-    "severity, own recipe, not shipped": "s3",
 }
 
 

@@ -136,7 +136,9 @@ def lung_rows() -> Iterator[str]:
     for row in document["rows"]:
         below = f"{row['below_0.97']} of {last - first + 1}"
         dice = f"{row['dice_mean']:.3f} | {row['dice_least']:.3f}"
-        yield f"| {row['involvement']:.0%} | {dice} | {below} |"
+        share = row["involvement"]
+        named = "as the generator draws them" if share is None else f"{share:.0%}"
+        yield f"| {named} | {dice} | {below} |"
 
 
 def explanation_rows() -> Iterator[str]:

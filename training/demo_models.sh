@@ -28,5 +28,6 @@ step c3 classifier half --epochs 4 --learning-rate 0.0003 --seed 3 --start-from 
 step s1 severity uniform --grid 46x64x64 --epochs 10 --learning-rate 0.001 --seed 4
 step s2 severity uniform --grid 46x94x94 --epochs 6 --learning-rate 0.0005 --seed 5 --start-from s1
 step s3 severity uniform --epochs 4 --learning-rate 0.0003 --seed 6 --start-from s2
+step s4 severity uniform --preset finish --seed 8 --start-from s3
 
 step shuffled classifier half --grid 46x46x46 --epochs 4 --shuffle-labels --seed 7

@@ -69,12 +69,15 @@ def _python() -> Finding:
 
 def _packages() -> list[Finding]:
     from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS, installed_distributions
+    from ctedge.runtimes.versions import misfit
 
     found = installed_distributions()
     findings = []
     for name, purpose, extra in PACKAGES:
-        version = version_of(name)
-        if version is not None:
+        version, error = version_of(name), misfit(name)
+        if error is not None:
+            findings.append(_misfit(name, error))
+        elif version is not None:
             findings.append(Finding(subject=name, state="ok", detail=f"{version}, for {purpose}"))
         else:
             findings.append(
@@ -99,6 +102,11 @@ def _packages() -> list[Finding]:
     return findings
 
 
+def _misfit(subject: str, error: RuntimeUnavailable) -> Finding:
+    detail = f"{error.what} ({error.found}); expected {error.expected}"
+    return Finding(subject=subject, state="broken", detail=detail, fix=error.fix)
+
+
 def _line_that_adds(name: str, extra: str | None, runtimes: dict[str, str]) -> str:
     """The command for a missing package; one ONNX Runtime has to make room for the other."""
     from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS
@@ -112,7 +120,11 @@ def _line_that_adds(name: str, extra: str | None, runtimes: dict[str, str]) -> s
 def _openvino() -> Finding:
     """Whether OpenVINO is there, loads, and which devices it finds."""
     from ctedge.runtimes.openvino_runtime import devices
+    from ctedge.runtimes.versions import misfit
 
+    wrong = misfit("openvino")
+    if wrong is not None:
+        return _misfit("openvino", wrong)
     purpose = "for inference on a CPU, faster, and on an Intel GPU"
     try:
         found = ", ".join(devices())
@@ -133,20 +145,28 @@ def _openvino() -> Finding:
 def _tensorrt() -> list[Finding]:
     """The TensorRTs that can be imported; one that is absent, or lacks its C libraries, is not."""
     from ctedge.engines.machine import MODULES, installed_versions
+    from ctedge.runtimes.versions import DISTRIBUTIONS, misfit
 
     found = installed_versions()
     purpose = "for a bundle's engines on an NVIDIA GPU"
-    return [
-        Finding(subject=runtime, state="ok", detail=f"{found[runtime]}, {purpose}")
-        if runtime in found
-        else Finding(
-            subject=runtime,
-            state="missing",
-            detail=f"{module} cannot be imported, {purpose}",
-            fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
-        )
-        for runtime, module in MODULES.items()
-    ]
+    findings = []
+    for runtime, module in MODULES.items():
+        wrong = misfit(DISTRIBUTIONS[runtime][0])
+        if wrong is not None:
+            findings.append(_misfit(runtime, wrong))
+        elif runtime in found:
+            detail = f"{found[runtime]}, {purpose}"
+            findings.append(Finding(subject=runtime, state="ok", detail=detail))
+        else:
+            findings.append(
+                Finding(
+                    subject=runtime,
+                    state="missing",
+                    detail=f"{module} cannot be imported, {purpose}",
+                    fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
+                )
+            )
+    return findings
 
 
 def _driver() -> Finding:

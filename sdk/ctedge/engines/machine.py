@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ctedge.engines.record import RuntimeName, Site
 from ctedge.runtimes.cuda_driver import find_device
+from ctedge.runtimes.versions import fits
 
 #: The Python module of each runtime.
 MODULES: dict[RuntimeName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -45,9 +46,14 @@ def site_here() -> Site:
 
 
 def installed_versions() -> dict[RuntimeName, str]:
-    """Versions of the TensorRTs that can be imported here, by runtime."""
+    """Versions of the TensorRTs that can be imported here, by runtime.
+
+    One that ctedge does not run on is not even imported.
+    """
     found: dict[RuntimeName, str] = {}
     for runtime, module in MODULES.items():
+        if not fits(runtime):
+            continue
         try:
             found[runtime] = str(importlib.import_module(module).__version__)
         except (ImportError, OSError, AttributeError):  # absent, or without its C libraries

@@ -36,7 +36,7 @@ from ctedge.runtimes.cuda_driver import find_device, why_no_device
 from ctedge.runtimes.verification import check_golden
 from ctedge.runtimes.versions import require_version
 
-_ENGINES = ("tensorrt", "tensorrt-rtx")
+_AUTO, _ENGINES = ("cpu", "cuda"), ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,6 @@ ORDER = (
     Candidate("onnxruntime", "cpu", FP32),
     Candidate("onnxruntime", "cpu", "int8"),
 )
-
-_AUTO = ("cpu", "cuda")
 
 _State = Literal["taken", "works", "refused", "failed", "not tried"]
 
@@ -122,8 +120,7 @@ def choose(
     """
     wanted = _wanted(device, runtime, precision)
     probe = device in (None, "auto") and runtime not in _ENGINES
-    verdicts: list[Verdict] = []
-    refusals: list[CTEdgeError] = []
+    verdicts, refusals = list[Verdict](), list[CTEdgeError]()
     for place, candidate in enumerate(wanted, start=1):
         try:
             opened, reason = _load(bundle, candidate, precision, probe=probe, always=False)
@@ -136,6 +133,7 @@ def choose(
             Verdict(candidate=later.name, state="not tried", reason=f"{opened.name} comes before")
             for later in wanted[place:]
         ]
+        refusals.clear()  # their tracebacks hold this frame, and with it the model, after close
         return Choice(runtime=opened, verdicts=tuple(verdicts))
     raise _refusal_of_all(bundle, wanted, refusals)
 

@@ -1,0 +1,115 @@
+"""What ctedge promises of its speed on two cores, against peers of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from latency_views import Row, View
+
+#: The scan that the promises speak of.
+SCAN = "512 x 512 x 300"
+
+#: A ratio, or seconds, and what reached it; None where nothing did run.
+Reached = tuple[float, str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A promise.
+
+    Attributes:
+        what: in words.
+        limit: times at least, or seconds at most.
+        seconds: it is a time, not a ratio.
+        reached: finds what was measured.
+    """
+
+    what: str
+    limit: float
+    seconds: bool = False
+    reached: Callable[[View], Reached]
+
+    def holds(self, found: float) -> bool:
+        return found <= self.limit if self.seconds else found >= self.limit
+
+
+def _best(view: View, ending: str, stage: str, rows: Callable[[View, str], Row | None]) -> Reached:
+    """The largest ratio of a stage among ctedge's rows whose name ends so."""
+    published = rows(view, view.published)
+    found = [
+        (ratio, peer)
+        for peer in view.peers
+        if peer.startswith("ctedge") and peer.endswith(ending)
+        if (ratio := view.ratio(published, rows(view, peer), stage)) is not None
+    ]
+    return max(found, default=None)
+
+
+def _warm(view: View, peer: str) -> Row | None:
+    return view.warm(peer, SCAN)
+
+
+def _cold(view: View, peer: str) -> Row | None:
+    return view.cold(peer, SCAN)
+
+
+def _network(view: View, peer: str) -> Row | None:
+    return view.network(peer)
+
+
+def _start(view: View) -> Reached:
+    start = view.document["cold_start"]
+    return start["command"]["p50_ms"] / 1e3, f"`ctedge predict`, {start['candidate']}"
+
+
+TARGETS = (
+    Target(
+        what=f"{SCAN} .nii.gz to answer, warm, against the published pipeline",
+        limit=12,
+        reached=lambda view: _best(view, "", "total", _warm),
+    ),
+    Target(
+        what="the same cold, process start to answer",
+        limit=15,
+        reached=lambda view: _best(view, "", "cold", _cold),
+    ),
+    Target(
+        what=f"{SCAN} in memory to answer, INT8",
+        limit=80,
+        reached=lambda view: _best(view, "int8", "in memory", _warm),
+    ),
+    Target(
+        what="network alone against Keras, bfloat16",
+        limit=2,
+        reached=lambda view: _best(view, "bf16", "network", _network),
+    ),
+    Target(
+        what="network alone against Keras, INT8",
+        limit=3.5,
+        reached=lambda view: _best(view, "int8", "network", _network),
+    ),
+    Target(
+        what="process start to the end of the first answer, a scan of MosMed's size",
+        limit=0.8,
+        seconds=True,
+        reached=_start,
+    ),
+)
+
+
+def target_rows(view: View) -> Iterator[str]:
+    """One line of Markdown a promise; one that is not kept says so."""
+    yield "| target | wanted | reached | by | |"
+    yield "| --- | ---: | ---: | --- | --- |"
+    for target in TARGETS:
+        unit, bound = ("s", "at most") if target.seconds else ("times", "at least")
+        wanted = f"{bound} {target.limit:g} {unit}"
+        found = target.reached(view)
+        if found is None:
+            yield f"| {target.what} | {wanted} | | | **not measured** |"
+            continue
+        value, name = found
+        verdict = "reached" if target.holds(value) else "**not reached**"
+        digits = 2 if value < 10 else 1
+        yield f"| {target.what} | {wanted} | {value:.{digits}f} {unit} | {name} | {verdict} |"

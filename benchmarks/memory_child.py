@@ -1,0 +1,133 @@
+"""One measurement of `memory.py`, in a process of its own: what is asked comes as JSON.
+
+    python benchmarks/memory_child.py '{"what": "peak", "source": "scan.nii.gz", ...}'
+
+Nothing is imported here before the measurement that `ctedge` does not import itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+#: Memory is sampled so often in a run, whatever its length.
+SAMPLES = 400
+
+#: However slow it is: fewer give no straight line.
+LEAST = 8
+
+#: Runtimes plan their memory in the first run, and take what they planned in the second.
+LATER = 3
+
+
+def peak(asked: dict[str, Any]) -> dict[str, Any]:
+    """Import, load, judge one scan; the most memory that was held until then, and after more."""
+    with _door(asked) as door:
+        door.predict(asked["source"])
+        from ctedge.bench.machine import peak_memory_bytes
+
+        first = peak_memory_bytes()
+        for _ in range(LATER):
+            door.predict(asked["source"])
+        later = peak_memory_bytes()
+        return {"runtime": door.runtime, "first_bytes": first, "later_bytes": later}
+
+
+def slope(asked: dict[str, Any]) -> dict[str, Any]:
+    """Judge one source again and again; how much memory there was after how many answers."""
+    source = _source(asked)
+    with _door(asked) as door:
+        door.predict(source, explain=asked["explain"])
+        found = _sampled(lambda: door.predict(source, explain=asked["explain"]), asked)
+        return {"runtime": door.runtime, **found}
+
+
+def cycles(asked: dict[str, Any]) -> dict[str, Any]:
+    """Load and close again and again."""
+    with _door(asked) as door:
+        name = door.runtime
+    return {"runtime": name, **_sampled(lambda: _door(asked).close(), asked, trim=True)}
+
+
+def candidates(asked: dict[str, Any]) -> dict[str, Any]:
+    """What runs a bundle here, as (runtime, device, precision)."""
+    from ctedge.bundle.model_bundle import ModelBundle
+    from ctedge.runtimes.choice import survey
+
+    verdicts = survey(ModelBundle.load(asked["bundle"]))
+    names = [one.candidate for one in verdicts if one.state in ("taken", "works")]
+    return {"candidates": [name.rsplit("-", 2) for name in names]}
+
+
+def _door(asked: dict[str, Any]) -> Any:
+    import ctedge
+
+    runtime, device, precision = asked["candidate"]
+    kind = getattr(ctedge, asked["door"])
+    return kind.load(asked["bundle"], runtime=runtime, device=device, precision=precision)
+
+
+def _source(asked: dict[str, Any]) -> Any:
+    if not str(asked["source"]).endswith(".npy"):
+        return asked["source"]
+    import numpy as np
+
+    return np.load(asked["source"])
+
+
+def _sampled(
+    work: Callable[[], object], asked: dict[str, Any], *, trim: bool = False
+) -> dict[str, Any]:
+    """Repeat work as often as is asked, or, from `LEAST` samples on, until the time is used up.
+
+    `trim` lets glibc give back what is free before each look: it keeps a model's megabytes now and
+    then, and a leak would hide in that.
+    """
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if trim else None
+    until = time.monotonic() + asked["seconds"]
+    every = max(1, asked["count"] // SAMPLES)
+    done, memory = list[int](), list[int]()
+    handles = _handles()
+    for number in range(1, asked["count"] + 1):
+        work()
+        if number % every == 0:
+            if give_back:
+                give_back(0)
+            done.append(number)
+            memory.append(_held_bytes())
+            if time.monotonic() > until and len(done) >= LEAST:
+                break
+    return {"done": done, "memory_bytes": memory, "handles_added": _handles() - handles}
+
+
+def _held_bytes() -> int:
+    """What lies in memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _handles() -> int:
+    """Open files and threads."""
+    return sum(1 for folder in ("fd", "task") for _ in _entries(folder))
+
+
+def _entries(folder: str) -> Iterator[Path]:
+    return Path("/proc/self", folder).iterdir()
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    if asked.get("cpus"):
+        os.sched_setaffinity(0, asked["cpus"])
+    ways = {"peak": peak, "slope": slope, "cycles": cycles, "candidates": candidates}
+    print(json.dumps(ways[asked["what"]](asked)))
+
+
+if __name__ == "__main__":
+    main()
