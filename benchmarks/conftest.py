@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctedge.cpus import usable_cpus
 from ctedge.extras import version_of
-from ctedge.runtimes.onnx_runtime import usable_cpus
 
 PACKAGES = ("ctedge", "numpy", "scipy", "nibabel", "onnxruntime", "keras", "tensorflow-cpu")
 

@@ -3,8 +3,8 @@
     python benchmarks/demo_models.py RUNS BUNDLES -o benchmarks/results/demo-models.json
 
 RUNS holds the run folders of `training/demo_models.sh`; BUNDLES holds pneumonia.ctedge and
-severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans are judged where CTEDGE_TEST_DATA names
-their folder; nothing is tuned to them.
+severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans are
+judged where CTEDGE_TEST_DATA names their folder; nothing is tuned to them.
 """
 
 from __future__ import annotations

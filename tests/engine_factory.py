@@ -23,7 +23,7 @@ from ctedge.engines.record import DeviceGate, EngineRecord, Layers, Site, Target
 from ctedge.spec import PreprocessSpec
 from ctedge_export.writer import write_bundle
 
-SIZE = 46  # the smallest input of the real network
+SIZE = 46  # the smallest grid that four convolutions and poolings leave something of
 SPEC = PreprocessSpec(name="small", shape=(SIZE, SIZE, SIZE), axes="PLS")
 
 _FIRST_POOLS = 2

@@ -18,14 +18,11 @@ from onnx import numpy_helper
 from ctedge.bundle.golden import pack_levels
 from ctedge.bundle.manifest import TASK_OUTPUTS
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.spec import PreprocessSpec
 from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.network.onnx_model import finished_model
 from ctedge_export.writer import write_bundle
-
-#: The smallest grid that four convolutions and poolings leave something of.
-SPEC = PreprocessSpec(name="smallest", shape=(46, 46, 46), axes="PLS")
+from engine_factory import SPEC  # one spec: what gates show is drawn once
 
 CHANNELS = (1, 4, 4, 8, 8)
 DENSE = 16

@@ -1,20 +1,31 @@
-"""RUN folders to export: the published networks with random weights and random statistics."""
+"""RUN folders to export: the published networks with random weights and random statistics.
+
+The network for whole scans has fewer channels than the published one where nothing is said.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
+from ctedge_export import onnx_bundle
+from ctedge_export.gates.inputs import GOLDEN_NAMES, GateInput, gate_inputs
 from ctedge_export.gates.keras_layers import KerasProbe
 from ctedge_export.network.quiet import import_tensorflow
-from ctedge_export.onnx_bundle import export_onnx
+from made_once import made_once
+
+#: Channels of the four convolutions: as published, and enough to tell them apart.
+PUBLISHED, FEW = (64, 64, 128, 256), (8, 8, 16, 32)
 
 #: The smallest grid that four convolutions and poolings leave something of.
 SMALL = PreprocessSpec(name="small", shape=(46, 48, 50), axes="PLS")
@@ -31,6 +42,9 @@ LABELS = {
 }
 
 
+#: Of the 32 inputs of a gate those that `few_inputs` leaves.
+FEW_INPUTS = {"zeros", "ones", "noise", "low-noise", *GOLDEN_NAMES}
+
 #: Nodes of the ONNX graph, in order, up to the logit or score.
 NODES = [
     *(f"{kind}{n}" for n in range(1, 5) for kind in ("conv", "relu", "pool")),
@@ -38,13 +52,19 @@ NODES = [
 ]
 
 
-def build(shape: tuple[int, int, int], task: str = "classifier", *, seed: int = 4) -> Any:
+def build(
+    shape: tuple[int, int, int],
+    task: str = "classifier",
+    *,
+    channels: tuple[int, ...] = FEW,
+    seed: int = 4,
+) -> Any:
     """A network whose every BatchNorm moves, scales and sometimes flips its input."""
     import keras
     from keras import layers
 
     tensor = inputs = keras.Input((*shape, 1))
-    for number, filters in enumerate((64, 64, 128, 256), start=1):
+    for number, filters in enumerate(channels, start=1):
         tensor = layers.Conv3D(filters, 3, activation="relu", name=f"conv_{number}")(tensor)
         tensor = layers.MaxPooling3D(2, name=f"pool_{number}")(tensor)
         tensor = layers.BatchNormalization(name=f"norm_{number}")(tensor)
@@ -104,11 +124,17 @@ def build_slices(shape: tuple[int, int], *, seed: int = 4) -> Any:
     return model
 
 
-def logit_of(trained: Any, batch: np.ndarray) -> float:
-    """Keras' logit of a batch of one, as ONNX takes it, from before the sigmoid."""
+def logits_of(trained: Any, batch: np.ndarray) -> np.ndarray:
+    """Keras' logits (N, 1) of a batch as ONNX takes it, from before the sigmoid."""
     last = trained.layers[-1]
-    (features,) = KerasProbe(trained, [last.input]).run(batch)
-    return float((features @ np.asarray(last.kernel) + np.asarray(last.bias)).item())
+    features, _ = KerasProbe(trained, [last.input, trained.output]).run(batch)
+    logits: np.ndarray = features @ np.asarray(last.kernel) + np.asarray(last.bias)
+    return logits
+
+
+def logit_of(trained: Any, batch: np.ndarray) -> float:
+    """The same of a batch of one."""
+    return float(logits_of(trained, batch).item())
 
 
 def write_run(
@@ -134,7 +160,7 @@ def write_run(
     return folder
 
 
-# Built once in a session, whichever test file asks first; `base` is pytest's own folder.
+# `base` is pytest's own folder. What is written there is made once for all workers of a session.
 
 
 @functools.cache
@@ -145,12 +171,15 @@ def small_network() -> Any:
 
 @functools.cache
 def small_run(base: Path) -> Path:
-    return write_run(base / "small-run", small_network(), SMALL)
+    return made_once(base, "small-run", lambda path: write_run(path, small_network(), SMALL))
 
 
 @functools.cache
 def small_bundle(base: Path) -> ModelBundle:
-    return export_onnx(small_run(base), base / "small.ctedge")
+    def make(path: Path) -> None:
+        onnx_bundle.export_onnx(small_run(base), path)
+
+    return ModelBundle.load(made_once(base, "small.ctedge", make))
 
 
 @functools.cache
@@ -161,12 +190,31 @@ def slice_network() -> Any:
 
 @functools.cache
 def slice_run(base: Path) -> Path:
-    return write_run(base / "slice-run", slice_network(), SMALL_SLICE, "slices")
+    def make(path: Path) -> None:
+        write_run(path, slice_network(), SMALL_SLICE, "slices")
+
+    return made_once(base, "slice-run", make)
 
 
 @functools.cache
 def slice_bundle(base: Path) -> ModelBundle:
-    return export_onnx(slice_run(base), base / "slices.ctedge")
+    def make(path: Path) -> None:
+        with few_inputs():
+            onnx_bundle.export_onnx(slice_run(base), path)
+
+    return ModelBundle.load(made_once(base, "slices.ctedge", make))
+
+
+@contextmanager
+def few_inputs() -> Iterator[None]:
+    """Exports within are held against Keras on few inputs: the small volume's bundle is on all."""
+
+    def few(spec: Spec) -> tuple[GateInput, ...]:
+        return tuple(shown for shown in gate_inputs(spec) if shown.name in FEW_INPUTS)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_bundle, "gate_inputs", few)
+        yield
 
 
 def read_document(folder: Path) -> dict[str, Any]:

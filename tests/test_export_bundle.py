@@ -18,9 +18,19 @@ from ctedge.onnx_file.parts import answers_of
 from ctedge.spec import KERAS_EXAMPLE
 from ctedge_export import onnx_bundle
 from ctedge_export.cli import app
-from ctedge_export.gates.inputs import GOLDEN_NAMES, gate_inputs
+from ctedge_export.gates.inputs import draw_chest, gate_input
 from ctedge_export.onnx_bundle import export_onnx
-from run_factory import LABELS, SMALL, build, read_document, small_bundle, small_run, write_run
+from run_factory import (
+    LABELS,
+    PUBLISHED,
+    SMALL,
+    build,
+    few_inputs,
+    read_document,
+    small_bundle,
+    small_run,
+    write_run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +48,8 @@ def test_the_command_tells_each_step(run_folder: Path, tmp_path: Path) -> None:
     notes.write_text("Trained for a *test*.\n")
     target = tmp_path / "named.ctedge"
     arguments = ["onnx", str(run_folder), "-o", str(target), "--card-notes", str(notes)]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    with few_inputs():
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     for words in ("digest verified", "18 nodes", "gate passed: max |dlogit|", "written"):
         assert words in done.stderr
     assert done.stdout == ""
@@ -47,7 +58,8 @@ def test_the_command_tells_each_step(run_folder: Path, tmp_path: Path) -> None:
     assert written.card.endswith("## Notes\n\nTrained for a *test*.\n")
     with pytest.raises(OutputError, match="--overwrite"):
         export_onnx(run_folder, target)
-    again = export_onnx(run_folder, target, overwrite=True, card_notes=notes)
+    with few_inputs():
+        again = export_onnx(run_folder, target, overwrite=True, card_notes=notes)
     assert again.digest == written.digest
     done = CliRunner().invoke(app, ["verify", str(target)], catch_exceptions=False)
     assert "digests verified" in done.stderr
@@ -78,7 +90,8 @@ def test_provenance_names_run_and_versions(bundle: ModelBundle, run_folder: Path
 
 def test_severity_has_a_score(tmp_path: Path) -> None:
     run_folder = write_run(tmp_path / "run", build(SMALL.shape, "severity"), SMALL, "severity")
-    bundle = export_onnx(run_folder, tmp_path / "s.ctedge")
+    with few_inputs():
+        bundle = export_onnx(run_folder, tmp_path / "s.ctedge")
     assert (bundle.task, bundle.output_names) == ("severity", ("score",))
     assert len(onnx.load_from_string(answers_of(bundle.model)).graph.node) == 17
     assert bundle.gates["onnx"]["tolerance"] == 1e-2
@@ -87,10 +100,15 @@ def test_severity_has_a_score(tmp_path: Path) -> None:
 
 def test_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, task = KERAS_EXAMPLE, "classifier"
-    chosen = tuple(shown for shown in gate_inputs(spec) if shown.name in GOLDEN_NAMES)
+    chosen = tuple(
+        gate_input(name, draw_chest(spec, 7, share).values, spec)
+        for name, share in (("healthy-chest", 0.0), ("diseased-chest", 0.3))
+    )
     monkeypatch.setattr(onnx_bundle, "gate_inputs", lambda spec: chosen)
-    run_folder = write_run(tmp_path / "run", build(spec.shape, task), spec, task)
+    network = build(spec.shape, task, channels=PUBLISHED)
+    run_folder = write_run(tmp_path / "run", network, spec, task)
     bundle = export_onnx(run_folder, tmp_path / "full.ctedge")
     assert bundle.input_shape == (1, *spec.shape)
     size = sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())
     assert 5e6 < size < 7.5e6
+    assert bundle.gates["onnx"]["max_abs_difference"] <= 2e-5

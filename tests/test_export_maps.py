@@ -36,6 +36,7 @@ from ctedge_export.onnx_bundle import export_onnx
 from run_factory import (
     SMALL,
     SMALL_SLICE,
+    few_inputs,
     slice_bundle,
     slice_network,
     small_bundle,
@@ -177,13 +178,13 @@ def test_the_gate_of_the_maps_stands_in_the_manifest(base):
     assert len(gate["figures"]) == 2
 
 
-def test_a_map_that_shows_something_else_is_not_exported(tmp_path, monkeypatch):
+def test_a_map_that_shows_something_else_is_not_exported(base, tmp_path, monkeypatch):
     def broken(*_: Any) -> GateResult:
         return GateResult(gate="maps", figures=(Figure(name="cam", value=0.5, limit=1e-4),))
 
     monkeypatch.setattr(keras_maps, "check", broken)
-    run = small_run(tmp_path)
-    with pytest.raises(GateFailed, match="maps gate"):
+    run = small_run(base)
+    with few_inputs(), pytest.raises(GateFailed, match="maps gate"):
         export_onnx(run, tmp_path / "x.ctedge")
     assert not (tmp_path / "x.ctedge").exists()
 
@@ -283,3 +284,15 @@ def test_a_network_without_a_map_is_exported_without(nodes, match):
     explained = maps.explain(chain(*nodes), task="classifier")
     assert explained.maps == ()
     assert match in explained.missing
+
+
+def test_layer_cam_is_the_same_on_openvino(base, rng):
+    pytest.importorskip("openvino")
+    from ctedge.runtimes.openvino_runtime import OpenVinoRuntime
+
+    inputs = rng.random((1, *SMALL.shape, 1), dtype=np.float32) ** 2
+    batch, model = batch_of(inputs), small_bundle(base).model
+    there = OpenVinoRuntime(model, name="maps").run(batch, outputs=[LAYER_CAM])[LAYER_CAM]
+    here = OnnxRuntime(model, name="maps").run(batch, outputs=[LAYER_CAM])[LAYER_CAM]
+    apart = np.abs(there - here) > TOLERANCE * here.max()
+    assert apart.mean() <= FLIPPED

@@ -10,6 +10,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 import onnx
 from onnx import numpy_helper
 
+from ctedge.bundle.maps import CAM
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.gates import structural
 from ctedge_export.gates.inputs import gate_inputs
@@ -96,7 +97,7 @@ def test_what_something_else_reads_keeps_its_scale(model: onnx.ModelProto) -> No
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 def test_grad_cam_stays_in_float_beside_the_average(model: onnx.ModelProto, precision: str) -> None:
     """The last pooling has two readers then."""
-    explained = explain(model, task="classifier")
+    explained = explain(model, task="classifier", finest=CAM)  # as `export precision` takes it
     if precision == "int8":
         data = quantised(explained.model, look(model, CHESTS), "min-max").write()
     else:

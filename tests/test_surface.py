@@ -23,7 +23,18 @@ MAY_IMPORT = {
     "ctedge_export": {"ctedge", "ctedge_export"},
     "ctedge_training": {"ctedge", "ctedge_training"},
 }
-SDK_THIRD_PARTY = {"numpy", "nibabel", "isal", "typer", "rich", "onnxruntime", "pydicom", "PIL"}
+SDK_THIRD_PARTY = {
+    "numpy",
+    "nibabel",
+    "isal",
+    "typer",
+    "rich",
+    "onnxruntime",
+    "pydicom",
+    "PIL",
+    "pyarrow",
+    "ray",
+}
 
 
 def imported(path) -> set[str]:
@@ -124,6 +135,7 @@ def test_importing_the_whole_surface_loads_numpy_and_nothing_heavier():
         ["--help"],
         ["--version"],
         ["predict", "--help"],
+        ["batch", "--help"],
         ["train", "--help"],
         ["train", "classifier", "--help"],
         ["export", "onnx", "--help"],

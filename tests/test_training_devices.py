@@ -29,7 +29,7 @@ def train_on_jax(data: Path, out: Path, devices: int, *more: str) -> str:
     }
     words = [
         *(sys.executable, "-m", "ctedge", "train", "classifier", str(data), "-o", str(out)),
-        *("--preset", "published", "--grid", "46x46x46", "--epochs", "2", "--batch-size", "2"),
+        *("--preset", "published", "--grid", "46x46x46", "--epochs", "1", "--batch-size", "2"),
         *("--workers", "1", "--feeders", "0", "--full-precision", "--seed", "4", *more),
     ]
     finished = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
@@ -49,7 +49,7 @@ def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
         for line in (tmp_path / name / "history.csv").read_text().splitlines()[1:]
     ]
     # The same batches; sums in another order, and dropout drawn for the whole batch.
-    assert rows[0] == pytest.approx(rows[2], abs=2e-3)
+    assert rows[0] == pytest.approx(rows[1], abs=2e-3)
     document = json.loads((tmp_path / "two" / "model.json").read_text())
     assert document["training"]["data_parallel"] is True
     assert document["versions"]["backend"] == "jax"

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 
@@ -19,61 +17,34 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner
 
-from ctedge.errors import (
-    BundleNotFound,
-    DatasetError,
-    DigestMismatch,
-    InferenceFailed,
-    InvalidBundle,
-    OutputError,
-)
+from ctedge.errors import BundleNotFound, DatasetError, InferenceFailed, OutputError
 from ctedge.files import sha256_of
 from ctedge.preprocessing import preprocess
 from ctedge.progress import Reporter
 from ctedge.readers import read_scan
 from ctedge.spec import PreprocessSpec
 from ctedge_training.cli import app
-from ctedge_training.datasets import store
 from ctedge_training.datasets.labels import read_labels
 from ctedge_training.datasets.source import Source
 from ctedge_training.judging.evaluate import evaluate, judge
 from ctedge_training.learning import weights
-from ctedge_training.learning.job import Part
 from ctedge_training.learning.settings import Settings, spec_on_grid
 from ctedge_training.run import Run
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
 from ctedge_training.train import train
+from training_factory import GRID, SETTINGS, finished_run, left_over, noisy_scans
 
-GRID = (46, 46, 46)
 SILENT = Reporter.silent()
-SETTINGS = Settings(epochs=2, batch_size=2, grid=GRID, seed=3)
-SPLITS = ["train"] * 5 + ["validation"] * 3 + ["test"] * 3
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven noisy scans of 30 x 28 x 20; the abnormal ones are brighter in the middle."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(5)
-    rows = []
-    for number, split in enumerate(SPLITS):
-        score = 0.0 if number % 2 else 20.0 + 7.0 * number
-        voxels = rng.normal(-850, 60, (30, 28, 20))
-        voxels[:4] = 60.0  # tissue: a scan of air alone is refused
-        voxels[8:22, 8:20, 5:15] += 6.0 * score
-        image = nibabel.Nifti1Image(voxels.astype(np.int16), np.diag([-1.5, 1.5, 2.0, 1.0]))
-        nibabel.save(image, folder / f"synthetic_{number:02d}.nii.gz")
-        label = "abnormal" if score else "normal"
-        rows.append(f"synthetic_{number:02d}.nii.gz,{label},{score},{split}\n")
-    (folder / "labels.csv").write_text("path,label,score,split\n" + "".join(rows))
-    return folder
+    return noisy_scans(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
-def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(
-        CLASSIFIER, Source(folder=data), tmp_path_factory.mktemp("runs") / "run", settings=SETTINGS
-    )
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return finished_run(tmp_path_factory.getbasetemp())
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -91,10 +62,6 @@ def interrupt_at(line_start: str) -> Reporter:
             raise KeyboardInterrupt
 
     return Reporter(say=say, bars=False)
-
-
-def left_over(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.name.startswith("."))
 
 
 def test_a_run_holds_the_network_and_what_it_is(trained: Run) -> None:
@@ -288,20 +255,6 @@ def test_a_failed_write_leaves_nothing_half_and_can_be_resumed(
     assert len(history(out)) == 1
 
 
-def test_shuffling_permutes_the_training_answers(data: Path, tmp_path: Path) -> None:
-    samples = read_labels(data, SEVERITY)
-    volumes = [
-        store.Volume(sample=s, scan_sha256="", stored=tmp_path, stored_sha256="", facts={})
-        for s in samples
-    ]
-    part = Part.of(volumes, "train", SEVERITY, SEVERITY.spec)
-    permuted = part.shuffled(3).targets
-    assert permuted.tolist() != part.targets.tolist()
-    assert sorted(permuted) == sorted(part.targets)
-    assert permuted.tolist() == part.shuffled(3).targets.tolist()
-    assert part.targets.max() <= 1.0
-
-
 def test_a_loss_that_is_no_number_ends_the_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,105 +263,12 @@ def test_a_loss_that_is_no_number_ends_the_training(
         train(CLASSIFIER, Source(folder=data), tmp_path / "run", settings=SETTINGS)
 
 
-def test_stored_volumes_are_the_sdks_and_are_reused(data: Path, tmp_path: Path) -> None:
-    spec = spec_on_grid(SEVERITY.spec, (46, 50, 48))
-    samples = read_labels(data, SEVERITY)[:3]
-    volumes = store.prepare(samples, spec, tmp_path)
-    for volume in volumes:
-        expected = preprocess(read_scan(volume.sample.path), spec)
-        np.testing.assert_allclose(volume.load(), expected, atol=2.5e-4)
-    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert len(before) == 6  # each with its record
-    assert store.prepare(samples, spec, tmp_path) == volumes
-    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    volumes[0].stored.write_bytes(volumes[0].stored.read_bytes()[:100])
-    store.prepare(samples, spec, tmp_path)
-    assert volumes[0].load().shape == spec.shape
-
-
-def test_the_data_digest_sees_bytes_answers_and_splits_but_no_order(
-    data: Path, tmp_path: Path
-) -> None:
-    volumes = store.prepare(
-        read_labels(data, CLASSIFIER)[:3], spec_on_grid(CLASSIFIER.spec, GRID), tmp_path
-    )
-    digest = store.data_digest(volumes)
-    assert store.data_digest(volumes[::-1]) == digest
-    assert store.data_digest(volumes[:2]) != digest
-
-
-def test_one_scan_in_two_splits_is_refused(data: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "data"
-    copy.mkdir()
-    for name in ("a.nii.gz", "b.nii.gz"):
-        (copy / name).write_bytes((data / "synthetic_00.nii.gz").read_bytes())
-    (copy / "labels.csv").write_text(
-        "path,label,split\na.nii.gz,normal,train\nb.nii.gz,normal,test\n"
-    )
-    with pytest.raises(DatasetError, match="two splits"):
-        store.prepare(
-            read_labels(copy, CLASSIFIER), spec_on_grid(CLASSIFIER.spec, GRID), tmp_path / "cache"
-        )
-    assert left_over(tmp_path) == []
-
-
-def broken_json(folder: Path) -> None:
-    (folder / "model.json").write_text("{")
-
-
-def newer_schema(folder: Path) -> None:
-    document = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**document, "schema_version": 99}))
-
-
-def other_network(folder: Path) -> None:
-    (folder / "model.keras").write_bytes(b"other")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "error"),
-    [
-        (broken_json, InvalidBundle),
-        (newer_schema, InvalidBundle),
-        (other_network, DigestMismatch),
-    ],
-)
-def test_a_spoilt_run_is_refused(
-    trained: Run, tmp_path: Path, spoil: Callable[[Path], None], error: type[Exception]
-) -> None:
-    for path in trained.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    Run.open(tmp_path)
-    spoil(tmp_path)
-    with pytest.raises(error):
-        Run.open(tmp_path)
-
-
 def test_nothing_to_resume_is_an_error(data: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="nothing to resume"):
         train(CLASSIFIER, Source(folder=data), tmp_path / "none", settings=SETTINGS, resume=True)
     (tmp_path / "checkpoint.npz").write_bytes(b"no archive")
     with pytest.raises(OutputError, match="nothing to resume"):
         train(CLASSIFIER, Source(folder=data), tmp_path, settings=SETTINGS, resume=True)
-
-
-def test_evaluate_on_the_command_line(trained: Run, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    arguments = ["evaluate", str(trained.folder), "--data", str(data), "-o", str(out)]
-    result = CliRunner().invoke(app, [*arguments, "--split", "test", "--workers", "1"])
-    assert result.exit_code == 0, result.output
-    assert "95 % bootstrap" in result.output
-    assert {path.name for path in out.iterdir()} >= {
-        "report.json",
-        "report.html",
-        "predictions.csv",
-    }
-    metrics = evaluate(trained.folder, Source(folder=data))
-    expected = trained.document["metrics"]
-    assert metrics["counts"] == expected["counts"]
-    assert metrics["auc"] == expected["auc"]
-    with pytest.raises(DatasetError, match="no scan in the split"):
-        evaluate(trained.folder, Source(folder=data), split="nowhere")
 
 
 def test_resuming_a_finished_run_gives_it_back_if_it_is_the_same(trained: Run, data: Path) -> None:
@@ -420,27 +280,6 @@ def test_resuming_a_finished_run_gives_it_back_if_it_is_the_same(trained: Run, d
         train(CLASSIFIER, source, trained.folder, settings=other, resume=True)
     with pytest.raises(OutputError, match="task"):
         train(SEVERITY, source, trained.folder, settings=SETTINGS, resume=True)
-
-
-def test_classes_in_another_order_are_not_judged(trained: Run, tmp_path: Path) -> None:
-    for label in trained.document["labels"]:
-        (tmp_path / label).mkdir()
-        (tmp_path / label / "one.nii.gz").touch()
-    reverse = tuple(reversed(trained.document["labels"]))
-    source = Source(folder=tmp_path, classes=reverse, shares={"test": 1.0})
-    with pytest.raises(DatasetError, match="another order"):
-        evaluate(trained.folder, source)
-
-
-def test_what_was_learnt_does_not_test(trained: Run, data: Path, tmp_path: Path) -> None:
-    rows = (data / "labels.csv").read_text()
-    other = tmp_path / "other.csv"
-    other.write_text(rows.replace(",train", ",test"))
-    with pytest.raises(DatasetError, match="has learnt from") as caught:
-        evaluate(trained.folder, Source(folder=data, labels=other))
-    assert "5 of 8" in str(caught.value)
-    other.write_text(rows.replace(",test", ",validation"))
-    assert evaluate(trained.folder, Source(folder=data, labels=other), split="validation")
 
 
 def test_a_refused_command_raises_what_the_sdk_prints(data: Path, tmp_path: Path) -> None:

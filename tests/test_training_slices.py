@@ -150,6 +150,12 @@ def published(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctedge_training.legacy.densenet.PUBLISHED_MD5", digest)
 
 
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    """For tests that leave it as it is."""
+    return networks.build_network(SLICES, (SIDE, SIDE))
+
+
 def test_imagenet_weights_land_in_their_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,9 +177,8 @@ def test_imagenet_weights_land_in_their_layers(
 
 @pytest.mark.parametrize("spoil", ["short", "shape", "missing", "text"])
 def test_another_file_of_weights_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
+    network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
-    network = networks.build_network(SLICES, (SIDE, SIDE))
     before = network.get_weights()
     path = tmp_path / "notop.h5"
     if spoil == "text":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ print(json.dumps([a.probability, b.score, sorted(heavy)]))
 """
 
 
+@functools.cache
 def pythons() -> dict[str, str]:
     """The interpreters to try: this one, and the oldest and newest supported, where found."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
@@ -62,6 +64,15 @@ def patient(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def expected(patient) -> tuple[float, float]:
+    """Probability and score as this environment answers."""
+    from ctedge import Classifier, SeverityRegressor
+
+    with Classifier.load("pneumonia") as classifier, SeverityRegressor.load("severity") as scorer:
+        return classifier.predict(patient).probability, scorer.predict(patient).score
+
+
 def test_the_wheel_holds_the_three_packages_and_two_bundles(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
@@ -77,21 +88,20 @@ def test_the_wheel_holds_the_three_packages_and_two_bundles(wheel):
 
 
 @pytest.mark.parametrize("version", pythons())
-def test_it_predicts_in_a_bare_environment(wheel, patient, tmp_path, version):
-    subprocess.run([pythons()[version], "-m", "venv", tmp_path / "bare"], check=True)
+def test_it_predicts_in_a_bare_environment(wheel, patient, expected, tmp_path, version):
+    create = [pythons()[version], "-m", "venv", "--without-pip", tmp_path / "bare"]
+    subprocess.run(create, check=True)
     python = tmp_path / "bare" / "bin" / "python"
     lock = REPOSITORY / "constraints.txt"
-    install = [python, "-m", "pip", "install", "-q", "-c", lock, f"{wheel}[cpu]"]
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    install = [*pip, "install", "-q", "-c", lock, f"{wheel}[cpu]"]
     subprocess.run(install, check=True, capture_output=True)
     output = subprocess.check_output([python, "-W", "error", "-c", PREDICT, patient], text=True)
     probability, score, heavy = json.loads(output)
     assert heavy == []
-    from ctedge import Classifier, SeverityRegressor
-
-    with Classifier.load("pneumonia") as classifier, SeverityRegressor.load("severity") as scorer:
-        # Other versions of NumPy and ONNX Runtime sum in another order.
-        np.testing.assert_allclose(probability, classifier.predict(patient).probability, atol=1e-3)
-        np.testing.assert_allclose(score, scorer.predict(patient).score, atol=0.1)
+    # Other versions of NumPy and ONNX Runtime sum in another order.
+    np.testing.assert_allclose(probability, expected[0], atol=1e-3)
+    np.testing.assert_allclose(score, expected[1], atol=0.1)
     ctedge = tmp_path / "bare" / "bin" / "ctedge"
     doctor = subprocess.run([ctedge, "doctor"], capture_output=True, text=True, check=False)
     assert doctor.returncode == 0, doctor.stdout

@@ -61,7 +61,7 @@ def examine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    from ctedge.runtimes.onnx_runtime import usable_cpus
+    from ctedge.cpus import usable_cpus
 
     detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     return Finding(subject="Python", state="ok", detail=f"{detail}, {usable_cpus()} CPUs usable")

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ctedge.cpus import usable_cpus
 from ctedge.errors import CTEdgeError, InferenceFailed
-from ctedge.runtimes.onnx_runtime import usable_cpus
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,8 +23,11 @@ class Planes(Protocol):
     def array(self) -> Voxels:
         """(X, Y, Z) HU, integer or float: all planes, kept once they are read."""
 
-    def each(self, indices: Sequence[int]) -> Iterator[Voxels]:
-        """(X, Y) HU of the planes asked for, in that order; only these are read."""
+    def each(self, indices: Sequence[int]) -> Generator[Voxels, None, None]:
+        """(X, Y) HU of the planes asked for, in that order; only these are read.
+
+        Closing it ends the reading.
+        """
 
 
 class PlanesInMemory:
@@ -47,7 +50,7 @@ class PlanesInMemory:
         """The array itself."""
         return self._voxels
 
-    def each(self, indices: Sequence[int]) -> Iterator[Voxels]:
+    def each(self, indices: Sequence[int]) -> Generator[Voxels, None, None]:
         """Views of the array."""
         return (self._voxels[:, :, index] for index in indices)
 
@@ -88,7 +91,7 @@ class PlanesInFiles(ABC):
             self._forget()
         return self._array
 
-    def each(self, indices: Sequence[int]) -> Iterator[Voxels]:
+    def each(self, indices: Sequence[int]) -> Generator[Voxels, None, None]:
         """(X, Y) HU of the planes asked for, and nothing else is read.
 
         Raises:
@@ -101,7 +104,7 @@ class PlanesInFiles(ABC):
         places = [last - index if self._flips[2] else index for index in indices]
         return self._walk(places)
 
-    def _walk(self, places: Sequence[int]) -> Iterator[Voxels]:
+    def _walk(self, places: Sequence[int]) -> Generator[Voxels, None, None]:
         with contextlib.closing(self._read(places)) as planes:  # also where it is broken off
             for plane in planes:
                 yield self._turned(plane)

@@ -113,7 +113,7 @@ def judge(  # noqa: PLR0913 (keyword-only options)
     labelled = gate_phantoms(bundle.spec) if cases is None else tuple(cases)
     everything = (*shown, *(case.shown for case in labelled))
     reference = numeric.answers_of(onnx_runner(bundle.model), everything)
-    numbers = numeric.check(reference, runner, shown, precision=record.precision)
+    numbers = numeric.check(reference, runner, everything, precision=record.precision)
     decided = task.check(
         reference,
         numeric.answers_of(runner, [case.shown for case in labelled]),

@@ -11,16 +11,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.variants import FP32
 from ctedge.extras import version_of
-from ctedge.onnx_file.parts import answers_of
-from ctedge.runtimes.onnx_runtime import OnnxRuntime, usable_cpus
-from ctedge.runtimes.openvino_runtime import has_native_bf16, import_openvino
+from ctedge.runtimes.onnx_runtime import OnnxRuntime
+from ctedge.runtimes.openvino_runtime import COMPUTES_IN, OpenVinoRuntime, has_native_bf16
 from ctedge_export.precision.rounded import write_out_roundings
 
 Batch = npt.NDArray[np.float32]
@@ -35,9 +34,6 @@ class Run(Protocol):
 
 
 HALF_PRECISIONS = ("fp16", "bf16")
-
-#: What OpenVINO computes in, by the precision of the file; fp16 it would widen to float32.
-_OPENVINO = {FP32: "f32", "bf16": "bf16", "int8": "f32"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +73,7 @@ def runnable(onnx_bytes: bytes, precision: str) -> bytes:
 def runners(onnx_bytes: bytes, precision: str = FP32) -> tuple[Runner, ...]:
     """Every runtime here that runs the file in its precision, ONNX Runtime first."""
     found = [onnx_runner(onnx_bytes, precision)]
-    if precision in _OPENVINO and importlib.util.find_spec("openvino"):
+    if precision in COMPUTES_IN and importlib.util.find_spec("openvino"):
         found += _openvino(onnx_bytes, precision)
     return tuple(found)
 
@@ -85,20 +81,11 @@ def runners(onnx_bytes: bytes, precision: str = FP32) -> tuple[Runner, ...]:
 def _openvino(onnx_bytes: bytes, precision: str) -> list[Runner]:
     if precision == "bf16" and not has_native_bf16():
         return []
-    core = import_openvino().Core()
-    options = {
-        "INFERENCE_PRECISION_HINT": _OPENVINO[precision],
-        "INFERENCE_NUM_THREADS": usable_cpus(),
-    }
-    compiled = core.compile_model(core.read_model(answers_of(onnx_bytes)), "CPU", options)
-
-    def run(batch: Batch, *, outputs: Sequence[str] | None = None) -> dict[str, Any]:
-        answers = compiled([batch])
-        named = {port.get_any_name(): np.asarray(answers[port]) for port in compiled.outputs}
-        return {name: named[name] for name in (named if outputs is None else outputs)}
-
-    version = f"openvino {_version('openvino')}, CPU, {_OPENVINO[precision]}"
-    return [Runner(name=f"openvino-cpu-{precision}", version=version, run=run)]
+    runtime = OpenVinoRuntime(
+        onnx_bytes, name=f"the {precision} model", device="cpu", precision=precision
+    )
+    version = f"openvino {_version('openvino')}, CPU, {COMPUTES_IN[precision]}"
+    return [Runner(name=runtime.name, version=version, run=runtime.run)]
 
 
 def _version(distribution: str) -> str:

@@ -15,7 +15,7 @@ from ctedge.bundle.manifest import CARD_NAME, ENGINES_NAME
 from ctedge.bundle.maps import LAYER_CAM
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import PRECISIONS
-from ctedge.errors import GateFailed, InvalidBundle, OutputError, WrongTask
+from ctedge.errors import GateFailed, OutputError
 from ctedge.extras import require
 from ctedge.onnx_file.parts import without
 from ctedge_export.card import card_with_variants
@@ -32,16 +32,16 @@ from ctedge_export.gates.numeric import answers_of
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.kept import keep
+from ctedge_export.lock import written_by_one
 from ctedge_export.precision.variant import Bench, Variant, make_variant
+from ctedge_export.reference import check_reference
 from ctedge_export.writer import check_target, write_bundle
 
 Say = Callable[[str], None]
 _Path = str | os.PathLike[str]
 
-_TASKS = ("classifier", "severity", "slices")
-
 #: Of the scans given for the task gate, this many join the numeric gate.
-_REAL_INPUTS = 16
+_LABELLED_INPUTS = 24
 
 
 def export_precision(  # noqa: PLR0913 (keyword-only options)
@@ -75,10 +75,36 @@ def export_precision(  # noqa: PLR0913 (keyword-only options)
         MissingExtra: onnx or ONNX Runtime is not installed.
     """
     say = say or (lambda line: None)
-    require("onnx", extra="export", purpose="writing another precision")
-    require("onnxruntime", extra="cpu", purpose="the gates of an export")
     source = ModelBundle.load(bundle)
     target = _target(source, bundle, output, to, overwrite=overwrite)
+    if target.resolve() != source.path.resolve():
+        return _export(source, target, to, data, calibration, keep_failed=keep_failed, say=say)
+    with written_by_one(target, fix=_elsewhere(source, to)):
+        source = ModelBundle.load(bundle)  # as another process left it
+        _target(source, bundle, output, to, overwrite=overwrite)
+        return _export(source, target, to, data, calibration, keep_failed=keep_failed, say=say)
+
+
+def add_precision(
+    source: ModelBundle, precision: str, *, keep_failed: bool, say: Say
+) -> ModelBundle:
+    """One precision more, where the bundle stands; `export_precision` for who holds its lock."""
+    target = _target(source, source.path, None, [precision], overwrite=False)
+    return _export(source, target, [precision], None, None, keep_failed=keep_failed, say=say)
+
+
+def _export(  # noqa: PLR0913 (what export_precision was told)
+    source: ModelBundle,
+    target: Path,
+    to: Sequence[str],
+    data: _Path | None,
+    calibration: _Path | None,
+    *,
+    keep_failed: bool,
+    say: Say,
+) -> ModelBundle:
+    require("onnx", extra="export", purpose="writing another precision")
+    require("onnxruntime", extra="cpu", purpose="gating another precision")
     check_reference(source)
     say(f"{source.name}: manifest {source.digest[:12]}, FP32 gate passed against Keras")
     bench = make_bench(source, data=data, calibration=calibration)
@@ -95,39 +121,6 @@ def export_precision(  # noqa: PLR0913 (keyword-only options)
     written = _write(source, target, variants)
     say(f"written: {target}, manifest {written.digest[:12]}")
     return written
-
-
-def check_reference(source: ModelBundle) -> None:
-    """Refuse a bundle whose FP32 file is no reference: not gated, or not as we write it.
-
-    Raises:
-        WrongTask: there are no gates for its task.
-        InvalidBundle: its manifest has no gate result against Keras, or the FP32 file does not
-            pass the structural gate (NaN weights, another tool's graph).
-    """
-    if source.task not in _TASKS:
-        raise WrongTask(
-            f"{source.name}: no other precision is made for this task",
-            found=source.task,
-            expected=" or ".join(_TASKS),
-            fix="use it as it is, in FP32",
-        )
-    gate = source.gates.get("onnx")
-    if not isinstance(gate, dict) or gate.get("passed") is not True:
-        raise InvalidBundle(
-            f"{source.name} has no gate result of its FP32 model against Keras",
-            found="a manifest without gates.onnx.passed",
-            expected="a bundle that `ctedge export onnx` wrote",
-            fix="export it again with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
-        )
-    result = structural.check(source.model, task=source.task)
-    if not result.passed:
-        raise InvalidBundle(
-            f"the FP32 model of {source.name} is not as `ctedge export onnx` writes it",
-            found=result,
-            expected="an ONNX file of its own, with finite weights",
-            fix="export it again with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
-        )
 
 
 def make_bench(
@@ -148,7 +141,7 @@ def make_bench(
         cases = gate_phantoms(spec)
     else:
         cases = read_cases(data, spec, task=source.task, labels=source.labels)
-        inputs = (*(case.shown for case in cases[:_REAL_INPUTS]), *inputs)
+    inputs = (*(case.shown for case in cases[:_LABELLED_INPUTS]), *inputs)
     scans = None if calibration is None else read_scans(calibration, spec)
     shown = {one.name: one for one in (*inputs, *(case.shown for case in cases))}
     return Bench(
@@ -192,8 +185,16 @@ def _target(
             f"{source.name} is a shipped bundle, which is not changed where it stands",
             fix=f"name an output: -o {source.name}.ctedge",
         )
-    check_target(Path(bundle), overwrite=True)
+    check_target(Path(bundle), overwrite=True, fix=_elsewhere(source, to))
     return Path(bundle)
+
+
+def _elsewhere(source: ModelBundle, to: Sequence[str]) -> str:
+    """The command that leaves a bundle as it is."""
+    named = " ".join(f"--to {precision}" for precision in to)
+    return (
+        f"write another bundle: ctedge export precision {source.argument} {named} -o OTHER.ctedge"
+    )
 
 
 def _write(source: ModelBundle, target: Path, variants: Sequence[Variant]) -> ModelBundle:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ctedge.cpus import usable_cpus
 from ctedge.extras import version_of
 from ctedge.runtimes.cuda_driver import find_device
-from ctedge.runtimes.onnx_runtime import usable_cpus
 
 #: Instructions that decide how fast a network runs, as Linux names them (x86, then Arm).
 FLAGS = (

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 import ctedge
 from ctedge.cli import dicom
 from ctedge.cli.assess import assess
+from ctedge.cli.batch import batch
 from ctedge.cli.bench import bench
 from ctedge.cli.demo import demo
 from ctedge.cli.doctor import doctor
@@ -72,7 +73,7 @@ def _root(
     """3D lung-CT models beside the scanner. Research software, not a medical device."""
 
 
-for _command in (demo, predict, assess, inspect, doctor, bench):
+for _command in (demo, predict, batch, assess, inspect, doctor, bench):
     app.command()(_command)
 app.add_typer(dicom.app, name="dicom")
 

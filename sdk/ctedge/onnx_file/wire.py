@@ -99,6 +99,19 @@ class Walker:
             yield Field(number, value, data[start:position])
 
 
+def numbers(field: Field) -> list[int]:
+    """Signed whole numbers of a field: one, or several packed into its bytes.
+
+    Raises:
+        MalformedError: packed ones that are cut short.
+    """
+    values, position = [], 0
+    while position < len(field.data):
+        value, position = _varint(field.data, position)
+        values.append(value - (1 << 64) if value >> 63 else value)
+    return values
+
+
 def encoded(number: int, value: int | bytes | memoryview) -> bytes:
     """One field as it is written: a number as a varint, bytes with their length before them."""
     if isinstance(value, int):

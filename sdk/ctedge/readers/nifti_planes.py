@@ -1,8 +1,14 @@
-"""The planes of a NIfTI file, read when they are asked for; gzip is walked through once."""
+"""The planes of a NIfTI file, read when they are asked for; gzip is walked through once.
+
+A thread inflates what comes next while planes that have come are used.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter, deque
 from collections.abc import Collection, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +20,11 @@ from ctedge.planes import PlanesInFiles
 from ctedge.readers.inflate import is_gzip, pieces
 from ctedge.readers.nifti_header import CONVERT, Layout
 from ctedge.readers.rescale import to_hu
+
+_Bytes = bytes | bytearray
+
+#: Pieces of 4 MiB that are inflated beyond the one in use.
+_AHEAD = 2
 
 
 class NiftiPlanes(PlanesInFiles):
@@ -35,22 +46,16 @@ class NiftiPlanes(PlanesInFiles):
         super().__init__(layout.shape, order, flips)
         self._path = path
         self._layout = layout
-        self._kept: dict[int, bytes | bytearray] = {}
+        self._kept: dict[int, _Bytes] = {}
 
     def _forget(self) -> None:
         self._kept.clear()
 
     def _read(self, places: Sequence[int]) -> Generator[npt.NDArray[Any], None, None]:
-        missing = {place for place in places if place not in self._kept}
         try:
-            if is_gzip(self._path):
-                stored = self._kept | self._walked(missing) if missing else self._kept
-                room = self.kept_bytes // self._layout.plane_bytes
-                self._kept = dict(list(stored.items())[:room])
-                for place in places:
-                    yield self._hu(stored[place])
-            else:
-                yield from map(self._hu, self._sought(places))
+            stored = self._inflated(places) if is_gzip(self._path) else self._sought(places)
+            with contextlib.closing(stored):
+                yield from map(self._hu, stored)
         except OSError as error:
             raise UnreadableScan(
                 f"{self._path}: cannot be read",
@@ -58,7 +63,7 @@ class NiftiPlanes(PlanesInFiles):
                 fix="check that the file is still there and that the medium is sound",
             ) from error
 
-    def _sought(self, places: Sequence[int]) -> Iterator[bytes]:
+    def _sought(self, places: Sequence[int]) -> Generator[_Bytes, None, None]:
         size = self._layout.plane_bytes
         with self._path.open("rb") as stream:
             for place in places:
@@ -68,25 +73,51 @@ class NiftiPlanes(PlanesInFiles):
                     raise too_short(self._path, self._layout, f"{stream.tell()} bytes")
                 yield plane
 
-    def _walked(self, wanted: Collection[int]) -> dict[int, bytes | bytearray]:
-        """The stored bytes of some planes, gathered while the file is inflated to its checksum."""
+    def _inflated(self, places: Sequence[int]) -> Generator[_Bytes, None, None]:
+        """The stored bytes of planes, each as soon as the walk through the file has come by.
+
+        The last is held back until the checksum was compared: of a damaged file nobody gets all
+        that was asked for, wherever the damage is.
+        """
+        kept, still = dict(self._kept), Counter(places)
+        found = {place: kept[place] for place in still if place in kept}
+        room = self.kept_bytes // self._layout.plane_bytes
+        with contextlib.closing(self._walked(still.keys() - kept.keys())) as walk:
+            for number, place in enumerate(places, 1):
+                while place not in found or number == len(places):
+                    passed, stored = next(walk, (None, b""))
+                    if passed is None:  # to the end, and sound
+                        self._kept = kept
+                        break
+                    found[passed] = stored
+                    if len(kept) < room:
+                        kept[passed] = stored
+                still[place] -= 1
+                yield found[place] if still[place] else found.pop(place)
+
+    def _walked(self, wanted: Collection[int]) -> Generator[tuple[int, _Bytes], None, None]:
+        """Some planes and their places, in order, while the file is inflated to its checksum."""
+        if not wanted:
+            return
         size, offset = self._layout.plane_bytes, self._layout.offset
-        found: dict[int, bytes | bytearray] = {place: bytearray() for place in sorted(wanted)}
-        position = 0
-        for piece in pieces(self._path, most=self._layout.file_bytes):
-            end = position + len(piece)
-            first = max((position - offset) // size, 0)
-            for place in range(first, max(end - 1 - offset, -1) // size + 1):
-                if place in wanted:
-                    start = offset + place * size
-                    part = memoryview(piece)[max(start - position, 0) : start + size - position]
-                    found[place] += part
-            position = end
+        position, found = 0, bytearray()
+        with contextlib.closing(_ahead(pieces(self._path, most=self._layout.file_bytes))) as coming:
+            for piece in coming:
+                end = position + len(piece)
+                first = max((position - offset) // size, 0)
+                for place in range(first, max(end - 1 - offset, -1) // size + 1):
+                    if place in wanted:
+                        start = offset + place * size
+                        part = slice(max(start - position, 0), start + size - position)
+                        found += memoryview(piece)[part]
+                        if len(found) == size:
+                            yield place, found
+                            found = bytearray()
+                position = end
         if position < self._layout.file_bytes:
             raise too_short(self._path, self._layout, f"{position} bytes")
-        return found
 
-    def _hu(self, stored: bytes | bytearray) -> npt.NDArray[Any]:
+    def _hu(self, stored: _Bytes) -> npt.NDArray[Any]:
         """(I, J) HU of a stored plane."""
         layout = self._layout
         plane = np.frombuffer(stored, layout.dtype).reshape(layout.shape[:2], order="F")
@@ -110,3 +141,19 @@ def too_short(path: Path, layout: Layout, found: str) -> UnreadableScan:
         expected=f"{layout.file_bytes} bytes for shape {layout.shape} of {layout.dtype}",
         fix="copy the scan again; the file is cut off or its header is wrong",
     )
+
+
+def _ahead(items: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """The same items in order, the next ones asked for in a thread; closing it ends the thread."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ctedge-inflate")
+    coming: deque[Future[bytes | None]] = deque()
+    try:
+        while True:
+            while len(coming) <= _AHEAD:
+                coming.append(pool.submit(next, items, None))
+            item = coming.popleft().result()
+            if item is None:
+                return
+            yield item
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +11,10 @@ import numpy.typing as npt
 
 from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
+from ctedge.cpus import usable_cpus
 from ctedge.errors import InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line, version_of
+from ctedge.onnx_file.for_cpu import for_onnx_runtime
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -112,6 +113,7 @@ class OnnxRuntime:
         with self._lock:
             self._session = None
             self._with_maps.clear()
+            self._model = b""
 
     def _session_for(self, names: Sequence[str]) -> Any:
         """The session of the answers, or one that draws these maps too, opened when first asked."""
@@ -132,6 +134,8 @@ class OnnxRuntime:
             return self._with_maps[wanted]
 
     def _open(self, model: bytes) -> Any:
+        if self._device == "cpu":
+            model = for_onnx_runtime(model)
         options = [(self._provider, _PROVIDER_OPTIONS[self._device])]
         try:
             return self._ort.InferenceSession(model, _session_options(self._ort), providers=options)
@@ -141,13 +145,6 @@ class OnnxRuntime:
                 found=error,
                 fix="run `ctedge doctor` to see what works on this machine",
             ) from error
-
-
-def usable_cpus() -> int:
-    """Number of CPUs this process may use (its affinity, not the machine's count)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def installed_distributions() -> dict[str, str]:

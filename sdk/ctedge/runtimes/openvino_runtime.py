@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.bundle.maps import CAM, MAPS
+from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
+from ctedge.cpus import usable_cpus
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line
+from ctedge.onnx_file.for_cpu import for_openvino
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
-from ctedge.runtimes.onnx_runtime import usable_cpus
 
 _Batch = npt.NDArray[np.float32]
 
@@ -40,11 +41,6 @@ _NATIVE_BF16 = {"avx512_bf16", "amx_bf16"}
 _TELEMETRY = "openvino.tools.ovc"
 
 _importing = threading.Lock()
-
-
-#: It fuses convolution and pooling, whose results then differ by rounding from those that it
-#: calculates apart; LayerCAM compares the two, and is another map here.
-_MAPS = (CAM,)
 
 
 class OpenVinoRuntime:
@@ -79,7 +75,7 @@ class OpenVinoRuntime:
             self._require_device()
             self._require_precision()
             names = output_names(model)
-            self.maps = tuple(output for output in names if output in _MAPS)
+            self.maps = tuple(output for output in names if output in MAPS)
             self._answers = [output for output in names if output not in MAPS]
             self._answering: _Compiled | None = self._compile(answers_of(model))
             self._explaining: dict[tuple[str, ...], _Compiled] = {}
@@ -133,6 +129,7 @@ class OpenVinoRuntime:
             return self._explaining[wanted]
 
     def _compile(self, model: bytes) -> _Compiled:
+        cut = model
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": COMPUTES_IN[self._precision],
@@ -141,7 +138,10 @@ class OpenVinoRuntime:
             options["INFERENCE_NUM_THREADS"] = usable_cpus()
             # Threads that are bound to a core cannot make way for the scanner's own work.
             options["ENABLE_CPU_PINNING"] = False
-        network = self._core.read_model(model)
+            cut = for_openvino(model, self._precision)
+        network = self._core.read_model(cut)
+        if cut is not model:
+            network.reshape([1, *list(network.inputs[0].partial_shape)[1:]])
         compiled = self._core.compile_model(network, _DEVICES[self._device], options)
         found = {
             "device": sorted({_family(one) for one in compiled.get_property("EXECUTION_DEVICES")}),
@@ -158,7 +158,7 @@ class OpenVinoRuntime:
                 expected=expected,
                 fix="leave device and precision out to take what works here",
             )
-        return _Compiled(compiled)
+        return _Compiled(compiled, one_by_one=cut is not model)
 
     def _require_device(self) -> None:
         available = list(self._core.available_devices)
@@ -192,10 +192,13 @@ class OpenVinoRuntime:
 
 
 class _Compiled:
-    """A compiled network, and its requests: as many as threads ran at the same time."""
+    """A compiled network, and its requests: as many as threads ran at the same time.
 
-    def __init__(self, compiled: Any) -> None:
-        self._compiled = compiled
+    With `one_by_one` it takes a single volume, and batches are run volume after volume.
+    """
+
+    def __init__(self, compiled: Any, *, one_by_one: bool) -> None:
+        self._compiled, self._one_by_one = compiled, one_by_one
         self._names = [port.get_any_name() for port in compiled.outputs]
         self._idle: list[Any] = []
 
@@ -204,9 +207,14 @@ class _Compiled:
             request = self._idle.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
+        single = self._one_by_one and len(batch) != 1
+        parts = np.split(batch, len(batch)) if single else [batch]
         # Copied in and out: the next run of this request overwrites its tensors.
-        results = request.infer([batch], share_inputs=False, share_outputs=False)
-        answers = {name: results[place] for place, name in enumerate(self._names)}
+        ran = [request.infer([part], share_inputs=False, share_outputs=False) for part in parts]
+        answers = {
+            name: np.concatenate([results[place] for results in ran]) if single else ran[0][place]
+            for place, name in enumerate(self._names)
+        }
         self._idle.append(request)
         return answers
 

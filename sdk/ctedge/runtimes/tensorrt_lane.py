@@ -131,10 +131,14 @@ class Lane:
         Raises:
             CudaFailure: the last call that failed; the others were made.
         """
-        self._context = None
-        self._pinned, self._views = {}, {}
+        self.let_go()
         with self._kept:
             self._drop_graph()
+
+    def let_go(self) -> None:
+        """Free what TensorRT holds, and no more: all there is to do where the GPU is lost."""
+        self._context = None
+        self._pinned, self._views = {}, {}
 
     def _shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Shapes of all tensors for a shape of the input, which the context keeps."""

@@ -92,6 +92,7 @@ class LanePool:
                         lane.close()
                 except CudaFailure as failure:
                     failures.append(str(failure))  # itself, it would hold this frame
+                    lane.let_go()  # before the engine, and before the GPU's context is given up
         return failures
 
     def _take(self) -> Lane:

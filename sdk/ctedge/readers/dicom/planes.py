@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.cpus import usable_cpus
 from ctedge.planes import PlanesInFiles
 from ctedge.readers.dicom.pixels import decode
 from ctedge.readers.dicom.volume import Plane, Volume
@@ -45,7 +45,7 @@ class DicomPlanes(PlanesInFiles):
         self._kept.clear()
 
     def _decoded(self, planes: Sequence[Plane]) -> Generator[npt.NDArray[Any], None, None]:
-        threads = min(os.cpu_count() or 1, MAX_THREADS, len(planes))
+        threads = min(usable_cpus(), MAX_THREADS, len(planes))
         under_way: dict[int, Future[npt.NDArray[Any]]] = {}
         pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="ctedge-dicom")
         try:

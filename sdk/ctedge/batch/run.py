@@ -1,0 +1,176 @@
+"""The whole batch: table, workers, journal, results."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctedge import errors
+from ctedge.batch.cluster import crew_of, outcomes_of
+from ctedge.batch.journal import Journal, Outcome, folder_of, open_journal, refuse_others
+from ctedge.batch.results import columns_of, read_asked, read_outcomes, write_results
+from ctedge.batch.table import Row, read_table
+from ctedge.batch.workers import Plan
+from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.errors import CTEdgeError, OutputError, RuntimeUnavailable
+from ctedge.progress import Begin, unseen
+
+#: What the output's name ends in.
+SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSummary:
+    """How a batch ended.
+
+    Attributes:
+        output: the results.
+        failures: (scan, class of the error, what it says) of each scan without an answer.
+        runtimes: how many answers came from which runtime; one, unless machines differ.
+    """
+
+    output: Path
+    failures: tuple[tuple[str, str, str], ...]
+    runtimes: Mapping[str, int]
+
+    @property
+    def answered(self) -> int:
+        """How many scans have an answer."""
+        return sum(self.runtimes.values())
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many scans failed with which class of error."""
+        return dict(Counter(kind for _, kind, _ in self.failures))
+
+
+def run_batch(  # noqa: PLR0913 - one keyword an independent choice
+    source: Path,
+    output: Path,
+    *,
+    model: str = "pneumonia",
+    device: str = "auto",
+    runtime: str | None = None,
+    precision: str | None = None,
+    assess: bool = False,
+    strict: bool = False,
+    workers: int | None = None,
+    threads: int = 1,
+    address: str | None = None,
+    resume: bool = False,
+    begin: Begin = unseen,
+) -> BatchSummary:
+    """Judge every scan of a table, and write the results as Parquet, in the table's order.
+
+    A scan that fails is recorded. What is finished is on disk at once, in `OUTPUT.unfinished/`,
+    which goes when the results are written.
+
+    Args:
+        source: a CSV with a column `scan`, as `read_table` wants it.
+        output: a file that is not there, FILE.parquet.
+        model: a bundle's folder, at the same path on every machine, or the name of a shipped one.
+        device, runtime, precision, assess, strict: as of `Classifier.load` and its `predict`.
+        workers: processes; None means as many as cores or GPUs allow.
+        threads: cores of each worker.
+        address: HOST:PORT of a Ray cluster; None means this machine alone.
+        resume: go on with a batch that was stopped; of one that is finished, say how it ended.
+        begin: told how many scans there are to do; what it returns is called once for each.
+
+    Raises:
+        InputError: the table cannot be used.
+        OutputError: the output is there, is no FILE.parquet, or was begun with something else.
+        BundleError: the model, here or on a machine of the cluster.
+        RuntimeUnavailable: device, runtime or cluster cannot be had; also half-way.
+        MissingExtra: Ray or pyarrow is absent.
+    """
+    if output.suffix != SUFFIX:
+        raise OutputError(f"{output} is no Parquet file", expected=f"a name that ends in {SUFFIX}")
+    bundle = ModelBundle.load(model)
+    table = read_table(source, reserved=columns_of(bundle.task))
+    plan = Plan(
+        bundle=str(bundle.path.resolve()) if Path(model).is_dir() else model,
+        model=bundle.name,
+        model_digest=bundle.digest,
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        assess=assess,
+        strict=strict,
+    )
+    asked = {"table": table.digest, "folder": str(table.folder), **plan.record()}
+    if _is_there(output, asked, resume=resume):
+        return _summary(output, table.rows, read_outcomes(output))
+    with open_journal(output, asked, count=len(table.rows), resume=resume) as journal:
+        todo = [
+            (index, row.path) for index, row in enumerate(table.rows) if index not in journal.done
+        ]
+        if todo:
+            with crew_of(address, workers=workers, threads=threads, device=device) as crew:
+                _judge(todo, outcomes_of(crew, plan, todo), journal, begin)
+        if len(journal.done) < len(table.rows):
+            raise RuntimeUnavailable(
+                "Ray lost scans on its way",
+                found=f"{len(table.rows) - len(journal.done)} without an outcome",
+                fix="go on with the same command and --resume",
+            )
+        outcomes = [journal.done[index] for index in range(len(table.rows))]
+        write_results(output, table, outcomes, task=bundle.task, asked=asked)
+        journal.remove()
+    return _summary(output, table.rows, outcomes)
+
+
+def _is_there(output: Path, asked: dict[str, Any], *, resume: bool) -> bool:
+    """Whether these very results are written; False where nothing is, or they were being written.
+
+    Raises:
+        OutputError: something else is there, or `resume` is false.
+    """
+    if not output.exists() or (resume and folder_of(output).exists()):
+        return False
+    if not resume:
+        raise OutputError(
+            f"{output} already exists", fix="name another output, or remove this one first"
+        )
+    refuse_others(output, read_asked(output), asked)
+    return True
+
+
+def _judge(
+    todo: list[tuple[int, str]],
+    judged: Generator[dict[str, Any], None, None],
+    journal: Journal,
+    begin: Begin,
+) -> None:
+    advance = begin(len(todo))
+    with contextlib.closing(judged):
+        for block in judged:
+            outcome = json.loads(block["outcome"])
+            if "fatal" in outcome:
+                raise _error_of(outcome["fatal"])
+            journal.add(int(block["index"]), outcome)
+            advance()
+
+
+def _error_of(document: dict[str, Any]) -> CTEdgeError:
+    """The error of a worker that makes every scan fail, as `as_dict` gave it."""
+    kind = getattr(errors, document.pop("type"), CTEdgeError)
+    error: CTEdgeError = kind(document.pop("what"), **document)
+    return error
+
+
+def _summary(output: Path, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> BatchSummary:
+    answers = [outcome["answer"] for outcome in outcomes if "answer" in outcome]
+    return BatchSummary(
+        output=output,
+        failures=tuple(
+            (row.scan, outcome["error"]["type"], outcome["error"]["message"])
+            for row, outcome in zip(rows, outcomes, strict=True)
+            if "error" in outcome
+        ),
+        runtimes=Counter(answer["runtime"] for answer in answers),
+    )

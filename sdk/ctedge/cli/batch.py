@@ -1,0 +1,138 @@
+"""`ctedge batch`: a table of scans, on all cores or on a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from ctedge.batch import BatchSummary
+
+#: Failures named on the terminal; the results have them all.
+_SHOWN = 10
+
+
+def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
+    scans: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SCANS_CSV",
+            help="A table with a column `scan`: NIfTI files or DICOM folders, relative to the"
+            " table. A column `id` names them; further columns go into the results.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE.parquet", help="The results, a row a scan, in order."
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", metavar="BUNDLE", help="A bundle folder or the name of a shipped one."
+        ),
+    ] = "pneumonia",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "gpu"],
+        typer.Option(help="What is named is strict; gpu is one of Intel's."),
+    ] = "auto",
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(help="[default: the fastest whose gate passed]"),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(help="[default: the fastest whose gate passed]"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes, each with the model.  [default: what cores or GPUs allow]"
+        ),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads-per-worker", min=1, help="Cores of each worker.")
+    ] = 1,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Join this Ray cluster.  [default: this machine alone]"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was stopped.")
+    ] = False,
+    assess: Annotated[
+        bool,
+        typer.Option("--assess", help="Look at the whole scan: is it fit? Lungs in mL."),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A scan with red flags is an error, not an answer.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON.")] = False,
+) -> None:
+    """Judge a table of scans in many processes; one that fails is recorded, and stops no other."""
+    from ctedge.batch import run_batch
+    from ctedge.bundle.model_bundle import ModelBundle
+    from ctedge.cli.output import print_origin
+    from ctedge.progress import bar
+
+    try:
+        with bar("judging") as begin:
+            summary = run_batch(
+                scans,
+                output,
+                model=model,
+                device=device,
+                runtime=runtime,
+                precision=precision,
+                assess=assess,
+                strict=strict,
+                workers=workers,
+                threads=threads,
+                address=address,
+                resume=resume,
+                begin=begin,
+            )
+    except KeyboardInterrupt:
+        typer.echo(
+            "stopped; finished scans are kept: go on with the same command and --resume", err=True
+        )
+        raise
+    if as_json:
+        typer.echo(json.dumps(_document(summary)))
+    else:
+        _print(summary)
+        print_origin([ModelBundle.load(model)])
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+def _document(summary: BatchSummary) -> dict[str, object]:
+    return {
+        "output": str(summary.output),
+        "answered": summary.answered,
+        "failed": len(summary.failures),
+        "errors": summary.errors,
+        "runtimes": dict(summary.runtimes),
+    }
+
+
+def _print(summary: BatchSummary) -> None:
+    from ctedge.errors import CTEdgeError
+
+    for scan, kind, message in summary.failures[:_SHOWN]:
+        # CTEdgeError makes what comes from outside harmless to a terminal.
+        typer.echo(str(CTEdgeError(f"failed: {scan}: {kind}: {message.splitlines()[0]}")), err=True)
+    if len(summary.failures) > _SHOWN:
+        typer.echo(f"failed: {len(summary.failures) - _SHOWN} more, see the results", err=True)
+    on = ", ".join(f"{count} on {name}" for name, count in sorted(summary.runtimes.items()))
+    typer.echo(f"{summary.answered} answered{f' ({on})' if on else ''}")
+    if summary.failures:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.errors.items()))
+        typer.echo(f"{len(summary.failures)} failed ({kinds})")
+    typer.echo(f"results  {summary.output}")

@@ -1,0 +1,103 @@
+"""A finished training is judged, by its folder; what is spoilt or was learnt from is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("keras")
+pytest.importorskip("matplotlib")
+
+from typer.testing import CliRunner
+
+from ctedge.errors import DatasetError, DigestMismatch, InvalidBundle
+from ctedge_training.cli import app
+from ctedge_training.datasets.source import Source
+from ctedge_training.judging.evaluate import evaluate
+from ctedge_training.run import Run
+from training_factory import finished_run, noisy_scans
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return noisy_scans(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return finished_run(tmp_path_factory.getbasetemp())
+
+
+def broken_json(folder: Path) -> None:
+    (folder / "model.json").write_text("{")
+
+
+def newer_schema(folder: Path) -> None:
+    document = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**document, "schema_version": 99}))
+
+
+def other_network(folder: Path) -> None:
+    (folder / "model.keras").write_bytes(b"other")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (broken_json, InvalidBundle),
+        (newer_schema, InvalidBundle),
+        (other_network, DigestMismatch),
+    ],
+)
+def test_a_spoilt_run_is_refused(
+    trained: Run, tmp_path: Path, spoil: Callable[[Path], None], error: type[Exception]
+) -> None:
+    for path in trained.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    Run.open(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(error):
+        Run.open(tmp_path)
+
+
+def test_evaluate_on_the_command_line(trained: Run, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    arguments = ["evaluate", str(trained.folder), "--data", str(data), "-o", str(out)]
+    result = CliRunner().invoke(app, [*arguments, "--split", "test", "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    assert "95 % bootstrap" in result.output
+    assert {path.name for path in out.iterdir()} >= {
+        "report.json",
+        "report.html",
+        "predictions.csv",
+    }
+    metrics = evaluate(trained.folder, Source(folder=data))
+    expected = trained.document["metrics"]
+    assert metrics["counts"] == expected["counts"]
+    assert metrics["auc"] == expected["auc"]
+    with pytest.raises(DatasetError, match="no scan in the split"):
+        evaluate(trained.folder, Source(folder=data), split="nowhere")
+
+
+def test_classes_in_another_order_are_not_judged(trained: Run, tmp_path: Path) -> None:
+    for label in trained.document["labels"]:
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "one.nii.gz").touch()
+    reverse = tuple(reversed(trained.document["labels"]))
+    source = Source(folder=tmp_path, classes=reverse, shares={"test": 1.0})
+    with pytest.raises(DatasetError, match="another order"):
+        evaluate(trained.folder, source)
+
+
+def test_what_was_learnt_does_not_test(trained: Run, data: Path, tmp_path: Path) -> None:
+    rows = (data / "labels.csv").read_text()
+    other = tmp_path / "other.csv"
+    other.write_text(rows.replace(",train", ",test"))
+    with pytest.raises(DatasetError, match="has learnt from") as caught:
+        evaluate(trained.folder, Source(folder=data, labels=other))
+    assert "5 of 8" in str(caught.value)
+    other.write_text(rows.replace(",test", ",validation"))
+    assert evaluate(trained.folder, Source(folder=data, labels=other), split="validation")
