@@ -34,8 +34,12 @@ _LEVELS = {"low-slice": 1, "slice": 2, "high-slice": 3}
 #: The inputs that a bundle keeps as golden cases.
 GOLDEN_NAMES = ("healthy-chest", "diseased-chest", "healthy-slice", "diseased-slice")
 
-#: Further chests, at the size of the network's grid, by the share of the lungs with lesions.
-_MORE_CHESTS = (0.0, 0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
+#: Further chests, by the share of the lungs with lesions: scanned at the network's grid, and finer
+#: than it, as scanners do. Slight shares are where a network is undecided, and rounding shows most.
+_MORE_CHESTS = (
+    *((0.0, 1), (0.01, 2), (0.02, 1), (0.005, 2)),
+    *((0.1, 1), (0.02, 2), (0.4, 1), (0.03, 2)),
+)
 
 #: The chest that is turned, darkened, cut and so on.
 _CHANGED_SHARE = 0.1
@@ -156,10 +160,10 @@ def _slices(spec: SliceSpec) -> Mapping[str, _Values]:
 
 
 def _more_chests(spec: Spec, count: int) -> Mapping[str, _Values]:
-    shares = [_MORE_CHESTS[i % len(_MORE_CHESTS)] for i in range(count)]
+    kinds = [_MORE_CHESTS[i % len(_MORE_CHESTS)] for i in range(count)]
     return {
-        f"chest-{number}": draw_chest(spec, _PHANTOM_SEED + number, share).values
-        for number, share in enumerate(shares, start=1)
+        f"chest-{number}": draw_chest(spec, _PHANTOM_SEED + number, share, finer=finer).values
+        for number, (share, finer) in enumerate(kinds, start=1)
     }
 
 
@@ -178,18 +182,23 @@ class Chest:
     score: float
 
 
-def draw_chest(spec: Spec, seed: int, lesion_share: float) -> Chest:
-    """A chest rendered at the size of the network's grid; of a slice network its middle slice."""
+def draw_chest(spec: Spec, seed: int, lesion_share: float, *, finer: int = 1) -> Chest:
+    """A chest rendered at the size of the network's grid, or so many times finer, and preprocessed.
+
+    Of a slice network its middle slice.
+    """
     patient = draw_patient(seed, lesion_share=lesion_share)
     if isinstance(spec, SliceSpec):
-        phantom = render(patient, shape=(max(spec.shape), max(spec.shape), 5))
+        side = finer * max(spec.shape)
+        phantom = render(patient, shape=(side, side, 5))
         scan, middle = CTScan.from_array(phantom.voxels), _LEVELS["slice"]
         return Chest(
             values=slice_of_scan(scan, middle, spec).volume[:, :, 0],
             affected=bool(phantom.lesion_mask[:, :, middle].any()),
             score=phantom.score,
         )
-    sizes = dict(zip((_AXIS[side] for side in spec.axes), spec.shape, strict=True))
+    grid = (finer * size for size in spec.shape)
+    sizes = dict(zip((_AXIS[side] for side in spec.axes), grid, strict=True))
     phantom = render(patient, shape=(sizes[0], sizes[1], sizes[2]))
     mask = phantom.lung_mask if spec.lungs_only else None
     return Chest(
