@@ -43,8 +43,8 @@ def real_scans(folder: Path) -> dict[str, CTScan]:
 
 def judge(scans: dict[str, CTScan], bundles: Path) -> dict[str, Any]:
     with (
-        Classifier.load(bundles / "pneumonia.ctedge") as classifier,
-        SeverityRegressor.load(bundles / "severity.ctedge") as regressor,
+        Classifier.load(bundles / "pneumonia.ctedge", precision="fp32") as classifier,
+        SeverityRegressor.load(bundles / "severity.ctedge", precision="fp32") as regressor,
     ):
         answers = {}
         for name, scan in scans.items():

@@ -2,9 +2,10 @@
 
     python benchmarks/gpu_engine.py pneumonia -o benchmarks/results/gpu-engine.json
 
-FP32 and FP16 (or what --precision names) are built with the TensorRT that is here, each passes its
-gate on the GPU, and is then timed with data on the GPU, and with the copies to and from it. Without
-an NVIDIA driver it says so and writes nothing.
+FP32 and FP16 (or what --precision names) are built with every TensorRT that is here (or what
+--runtime names), each passes its gate on the GPU, and is then timed with data on the GPU, and with
+the copies to and from it. What cannot be built or fails its gate is in the file as well, with the
+reason. Without an NVIDIA driver it says so and writes nothing. docs/engines.md has the set-ups.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import numpy as np
 from ctedge import CTEdgeError
 from ctedge.bundle.files import find_bundle
 from ctedge.engines.files import read_engine, read_record
+from ctedge.engines.machine import installed_versions
+from ctedge.engines.record import RuntimeName
 from ctedge.extras import version_of
 from ctedge.files import write_atomic
 from ctedge.runtimes.cuda_driver import CudaDevice, require_device
@@ -54,13 +57,21 @@ def milliseconds(call: Callable[[], Any]) -> dict[str, float]:
     return {"p50": round(low[9], 4), "p95": round(low[18], 4), "least": round(min(times), 4)}
 
 
-def measure(folder: Path, precision: str, runtime: str | None) -> dict[str, Any]:
-    """Build, gate and time one engine."""
+def measure(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, Any]:
+    """Build, gate and time one engine; of one that cannot be had, why."""
+    try:
+        return _measured(folder, precision, runtime)
+    except CTEdgeError as error:
+        print(f"{runtime}, {precision}: {error}", file=sys.stderr)
+        return {"error": error.as_dict()}
+
+
+def _measured(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, Any]:
     start = time.perf_counter()
     path = build_engine(
         folder,
         precision=precision,
-        runtime=runtime,  # type: ignore[arg-type]
+        runtime=runtime,
         say=lambda line: print(line, file=sys.stderr),
     )
     built_s = time.perf_counter() - start
@@ -124,12 +135,18 @@ def main() -> None:
         source = find_bundle(options.bundle)
         copy = Path(scratch) / source.name  # the shipped ones are not written to
         shutil.copytree(source, copy)
+        runtimes = [options.runtime] if options.runtime else list(installed_versions())
+        if not runtimes:
+            load_flavour()  # says what to install
         engines = {
-            precision: measure(copy, precision, options.runtime)
-            for precision in options.precision or ["fp32", "fp16"]
+            runtime: {
+                precision: measure(copy, precision, runtime)
+                for precision in options.precision or ["fp32", "fp16"]
+            }
+            for runtime in runtimes
         }
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "bundle": options.bundle,
         "machine": machine(device),
         "runs": RUNS,

@@ -23,7 +23,7 @@ from ctedge_training.learning.settings import Settings
 from ctedge_training.recipes import turned_to
 from ctedge_training.run import Run
 from ctedge_training.tasks import Task
-from ctedge_training.train import check_folder, finished_run, run_job
+from ctedge_training.train import check_folder, check_imagenet, finished_run, run_job
 
 SUMMARY_FILE = "folds.json"
 
@@ -77,6 +77,7 @@ def cross_validate(  # noqa: PLR0913
 
     reporter = Reporter.silent() if reporter is None else reporter
     check_folder(out, resume=resume)
+    check_imagenet(imagenet)
     data = source.open(task, settings, reporter)
     dealt = deal(data.volumes, task, folds, settings.seed)
     start = None if start_from is None else Run.open(start_from)

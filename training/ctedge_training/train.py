@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ctedge_training.learning.checkpoint import Progress
 
 
+#: What `ctedge.files` calls a file that is still being written.
+_PARTIAL = ".partial-"
+
+
 def train(  # noqa: PLR0913
     task: Task,
     source: Source,
@@ -59,7 +63,7 @@ def train(  # noqa: PLR0913
         DatasetError: see `ctedge_training.datasets`.
         InputError: a scan cannot be read.
         OutputError: `out` exists, cannot be written, or holds nothing that can be resumed.
-        BundleError: `start_from` is no sound run.
+        BundleError: `start_from` is no sound run, or `imagenet` another file.
         InferenceFailed: the training diverged.
         MissingExtra: keras or its backend is absent.
     """
@@ -69,6 +73,10 @@ def train(  # noqa: PLR0913
     require_keras("training")
     require("matplotlib", extra="training", purpose="drawing the curves of a training")
     check_folder(folder, resume=resume)
+    check_imagenet(imagenet)
+    if resume and folder.is_dir() and not _begun(folder):
+        reporter.say(f"{folder}: interrupted before its first checkpoint; starting anew")
+        resume = False
     start = None if start_from is None else Run.open(start_from)
     data = source.open(task, settings, reporter).trainable(source.folder)
     job = Job(
@@ -190,11 +198,28 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     Raises:
         OutputError: the folder holds something, and nothing is to be resumed.
     """
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not resume and folder.exists() and (not folder.is_dir() or _begun(folder)):
         raise OutputError(
             f"{folder} already exists",
             fix="name another folder, or continue an interrupted training with --resume",
         )
+
+
+def check_imagenet(weights: Path | None) -> None:
+    """Refuse a file that cannot be the start, before hours of preparation.
+
+    Raises:
+        InvalidBundle: not there, or not the file that Keras hands out.
+    """
+    if weights is not None:
+        from ctedge_training.legacy.densenet import read_published
+
+        read_published(weights)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a folder holds more than a write leaves that was killed before it was whole."""
+    return any(not entry.name.startswith(_PARTIAL) for entry in folder.iterdir())
 
 
 def _check_identity(found: dict[str, Any], job: Job) -> None:

@@ -25,7 +25,7 @@ def command_of(task: str) -> Callable[..., None]:
     def command(
         data: o.Data,
         out: o.Out,
-        preset: o.Preset = None,
+        preset: str | None = None,
         epochs: o.Epochs = None,
         batch_size: o.BatchSize = None,
         learning_rate: o.LearningRate = None,
@@ -92,6 +92,8 @@ def command_of(task: str) -> Callable[..., None]:
             folds=folds,
         )
 
+    # The help names the presets of this task alone.
+    command.__annotations__["preset"] = o.preset_of(task)
     return command
 
 

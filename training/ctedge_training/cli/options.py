@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,14 +56,11 @@ Grid = Annotated[
     str | None,
     typer.Option(help="Use this size instead, in the axis order of the spec: 94x94x46."),
 ]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="Named training: ctedge, hrct; for the classifier published, writeup; for severity"
-        " finish, which needs --start-from. The options below change parts of it."
-        "  [default: ctedge]"
-    ),
-]
+#: The presets of each 3D task, as its help names them.
+PRESETS = {
+    "classifier": "ctedge, every-part, published, writeup, hrct",
+    "severity": "ctedge, every-part, finish (needs --start-from), hrct",
+}
 Epochs = Annotated[int | None, typer.Option(min=1, help="Most epochs to run.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Volumes a step.")]
 LearningRate = Annotated[float | None, typer.Option(min=1e-9, help="Peak learning rate.")]
@@ -100,6 +97,14 @@ Folds = Annotated[
     int | None,
     typer.Option(min=2, max=20, help="Cross-validate over this many folds of patients instead."),
 ]
+
+
+def preset_of(task: str) -> Any:
+    """The option --preset of a 3D task."""
+    text = (
+        f"Named training: {PRESETS[task]}. The options below change parts of it.  [default: ctedge]"
+    )
+    return Annotated[str | None, typer.Option(help=text)]
 
 
 def sizes(text: str, *, least: int, count: int = 3) -> tuple[int, ...]:

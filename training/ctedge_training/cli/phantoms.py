@@ -3,12 +3,16 @@
 # ruff: noqa: PLR0913, PLR0917 - the arguments of a command are its options
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ctedge_training.cli import options as o
+
+#: How `ctedge.phantom.write_dataset` names its scans.
+_PHANTOM = re.compile(r"scans/synthetic_[0-9]{5,}\.nii\.gz", re.ASCII).fullmatch
 
 
 def phantoms(
@@ -29,6 +33,7 @@ def phantoms(
     from ctedge.progress import Reporter
 
     x, y, z = o.sizes(shape, least=2)
+    _refuse_other_scans(folder)
     reporter = Reporter.terminal()
     with reporter.bar("phantoms", count) as advance:
         write_dataset(
@@ -41,3 +46,21 @@ def phantoms(
             progress=lambda _done, _total: advance(),
         )
     reporter.say(f"{folder}: {count} synthetic scans written")
+
+
+def _refuse_other_scans(folder: Path) -> None:
+    """The table of somebody's own scans is not replaced."""
+    from ctedge.errors import OutputError
+    from ctedge.phantom.dataset import LABEL_FILE
+    from ctedge_training.datasets.table import read_rows
+
+    table = folder / LABEL_FILE
+    if not table.exists():
+        return
+    others = [row["path"] for _, row in read_rows(table, ("path",)) if not _PHANTOM(row["path"])]
+    if others:
+        raise OutputError(
+            f"{table} lists scans that are no phantoms, and would be replaced",
+            found=others[0],
+            fix="name another folder",
+        )

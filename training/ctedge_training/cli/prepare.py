@@ -12,7 +12,10 @@ from ctedge_training.cli import options as o
 
 
 def prepare(
-    data: o.Data,
+    data: Annotated[
+        Path,
+        typer.Argument(help="Data folder: labels.csv, data.csv, class folders, or HDF5 files."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store to write, or to go on with.")],
     task: Annotated[
         Literal["classifier", "severity", "slices"], typer.Option(help="Whose answers to read.")

@@ -26,6 +26,7 @@ from ctedge_training.datasets.leaks import refuse_leaks
 from ctedge_training.datasets.split_file import SPLIT_FILE, split_table
 from ctedge_training.datasets.store import Volume
 from ctedge_training.datasets.stored import check_input
+from ctedge_training.datasets.table import has_control
 from ctedge_training.tasks import Task
 
 INDEX_FILE = "index.json"
@@ -157,10 +158,10 @@ def _row(number: int, row: Any) -> dict[str, Any]:
     """A row whose values are of the kind that they should be."""
     truth, facts, index = row["truth"], row["facts"], row["slice"]
     sound = {
-        "name": isinstance(row["name"], str) and row["name"] != "",
+        "name": _name(row["name"]) and row["name"] != "",
         "truth": isinstance(truth, dict) and bool(truth) and all(map(_true, truth.items())),
         "split": row["split"] in SPLITS,
-        "patient": isinstance(row["patient"], str),
+        "patient": _name(row["patient"]),
         "slice": index is None or (type(index) is int and index >= 0),
         "scan_sha256": bool(_SHA256.fullmatch(row["scan_sha256"])),
         "stored": bool(_STORED.fullmatch(row["stored"])),
@@ -171,6 +172,10 @@ def _row(number: int, row: Any) -> dict[str, Any]:
         if not fine:
             raise ValueError(f"volume {number}: {key} is {row[key]!r:.100}")
     return dict(row)
+
+
+def _name(text: Any) -> bool:
+    return isinstance(text, str) and not has_control(text)
 
 
 def _true(item: tuple[str, Any]) -> bool:

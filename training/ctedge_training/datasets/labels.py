@@ -9,7 +9,13 @@ from pathlib import Path
 
 from ctedge.errors import DatasetError
 from ctedge.phantom.dataset import LABEL_FILE, SPLITS
-from ctedge_training.datasets.table import listed_twice, read_rows, read_score, scan_path
+from ctedge_training.datasets.table import (
+    listed_twice,
+    read_rows,
+    read_score,
+    refuse_control,
+    scan_path,
+)
 from ctedge_training.tasks import CLASSIFIER, SLICES, Task
 
 #: Columns with a meaning of their own; all others are facts.
@@ -55,8 +61,8 @@ def read_labels(folder: Path, task: Task, *, labels: Path | None = None) -> list
 
     Raises:
         DatasetError: no such file, a missing column, an unknown label or split, an unreadable
-            score, a duplicate or missing scan, a patient in two splits, a path that leads out of
-            the folder, or no scan at all.
+            score, a control character in a name, a duplicate or missing scan, a patient in two
+            splits, a path that leads out of the folder, or no scan at all.
     """
     source = folder / LABEL_FILE if labels is None else labels
     if not source.is_file():
@@ -70,6 +76,7 @@ def read_labels(folder: Path, task: Task, *, labels: Path | None = None) -> list
     seen: dict[tuple[Path, int | None], int] = {}
     for line, row in read_rows(source, ("path", task.column, "split"), optional=None):
         where = f"{source}, line {line}"
+        refuse_control(row, ("path", "patient"), where)
         path, index = scan_path(folder, row["path"], where), _slice(row, task, where)
         if (path, index) in seen:
             raise listed_twice(where, row["path"], seen[path, index])

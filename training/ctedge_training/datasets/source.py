@@ -150,6 +150,13 @@ class Source:
             DatasetError: nothing lists them, what does is unsound, or an option that the layout
                 has no use for.
         """
+        if not self.folder.is_dir():
+            raise DatasetError(
+                "no label file",
+                found=f"no folder {self.folder}",
+                expected="a data folder",
+                fix="check the path",
+            )
         if self.classes is not None:
             self._refuse("class folders", "labels")
             if not task.binary:

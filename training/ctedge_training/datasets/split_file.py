@@ -1,7 +1,8 @@
 """`splits.csv`: which scan of which patient is in which split, with digests.
 
 It stands in a prepared store and in every run folder. A scan that a run has learnt from can so be
-told from one that tests it, whatever the data folder says later.
+told from one that tests it, whatever the data folder says later; also where only what was prepared
+from it is the same: compressed again, under another header, or handed on as HDF5.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from ctedge_training.datasets.store import Volume
 from ctedge_training.datasets.table import read_rows
 
 SPLIT_FILE = "splits.csv"
-COLUMNS = ("path", "slice", "patient", "split", "scan_sha256")
+COLUMNS = ("path", "slice", "patient", "split", "scan_sha256", "input_sha256")
+
+#: Files of earlier versions lack it.
+_LATER = "input_sha256"
 
 
 def split_table(volumes: Sequence[Volume]) -> str:
@@ -27,7 +31,8 @@ def split_table(volumes: Sequence[Volume]) -> str:
     for volume in volumes:
         sample = volume.sample
         index = "" if sample.slice_index is None else sample.slice_index
-        writer.writerow([sample.name, index, sample.patient, sample.split, volume.scan_sha256])
+        digests = (volume.scan_sha256, volume.stored_sha256)
+        writer.writerow([sample.name, index, sample.patient, sample.split, *digests])
     return text.getvalue()
 
 
@@ -44,13 +49,17 @@ def refuse_learnt(folder: Path, volumes: Sequence[Volume]) -> None:
     path = folder / SPLIT_FILE
     if not path.is_file():
         return
-    rows = [row for _, row in read_rows(path, COLUMNS) if row["split"] != "test"]
+    known = read_rows(path, [name for name in COLUMNS if name != _LATER], optional=(_LATER,))
+    rows = [row for _, row in known if row["split"] != "test"]
     scans = {row["scan_sha256"] for row in rows}
+    inputs = {row.get(_LATER, "") for row in rows} - {""}
     patients = {row["patient"] for row in rows} - {""}
     seen = [
         volume.sample.name
         for volume in volumes
-        if volume.scan_sha256 in scans or volume.sample.patient in patients
+        if volume.scan_sha256 in scans
+        or volume.stored_sha256 in inputs
+        or volume.sample.patient in patients
     ]
     if seen:
         raise DatasetError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ctedge.errors import DatasetError
@@ -93,6 +94,27 @@ def scan_path(folder: Path, name: str, where: str) -> Path:
     if not there:
         raise DatasetError(f"{where}: no such scan", found=str(path), fix="correct the path")
     return path
+
+
+def has_control(text: str) -> bool:
+    """Whether a name could steer a terminal, or cannot be written as UTF-8."""
+    return any(unicodedata.category(mark) in {"Cc", "Cs"} for mark in text)
+
+
+def refuse_control(row: Mapping[str, str], columns: Sequence[str], where: str) -> None:
+    """Refuse names with control characters: they are printed, and written into other files.
+
+    Raises:
+        DatasetError: one of the columns has some.
+    """
+    for column in columns:
+        if has_control(row.get(column, "")):
+            raise DatasetError(
+                f"{where}: a control character in the column {column}",
+                found=ascii(row[column])[:200],
+                expected="a plain name",
+                fix="take it out of the table, and out of the file's name",
+            )
 
 
 def listed_twice(where: str, name: str, first_line: int) -> DatasetError:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,8 @@ def read_hdf5(path: Path, *, spec: PreprocessSpec | None = None) -> Hdf5Volumes:
             "labels": (labels, np.uint8, (count,)),
             "scores": (scores, np.float32, (count,)),
         }
+        for name, found in (("names", names), *((key, row[0]) for key, row in wanted.items())):
+            checks.size(found, count, math.prod(its_spec.shape), f"{path}: /{name}")
         for name, (found, dtype, shape) in wanted.items():
             checks.layout(found, np.dtype(dtype), shape, f"{path}: /{name}")
         volumes = Hdf5Volumes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,13 @@ import numpy.typing as npt
 from ctedge.errors import CTEdgeError, DatasetError, InvalidBundle
 from ctedge.extras import require
 from ctedge.spec import PreprocessSpec
+from ctedge_training.datasets.table import has_control
+
+#: A quarter of a million studies; no file of ours has more, and a few bytes can promise more.
+MOST_ROWS = 1 << 18
+
+#: Numbers in a chunk of anything but volumes; h5py's own guess has far fewer.
+_MOST_IN_CHUNK = 1 << 20
 
 _WRITE_AGAIN = "copy the file again from its source, or write it again from the studies"
 
@@ -102,6 +110,26 @@ def layout(found: Any, dtype: np.dtype[Any], shape: tuple[int, ...], where: str)
         )
 
 
+def size(found: Any, count: int, volume_size: int, where: str) -> None:
+    """Refuse what would fill the memory before its values are looked at.
+
+    Args:
+        found: a dataset.
+        count: rows of the file.
+        volume_size: voxels of one volume.
+        where: what to call it.
+    """
+    chunk = math.prod(found.chunks or (1,))
+    most = max(volume_size, _MOST_IN_CHUNK)
+    if count > MOST_ROWS or chunk > most:
+        raise DatasetError(
+            f"{where} is larger than such a file is",
+            found=f"{count} rows, {chunk} numbers a chunk",
+            expected=f"at most {MOST_ROWS} rows, {most} numbers a chunk",
+            fix=_WRITE_AGAIN,
+        )
+
+
 def texts(names: Any, path: Path) -> tuple[str, ...]:
     """The values of a dataset of UTF-8 texts."""
     h5py = require("h5py", extra="training", purpose="reading an HDF5 file")
@@ -159,6 +187,9 @@ def answers(
         raise broken(path, "no rows", fix="write at least one study")
     if len(set(names)) != len(names) or not all(names):
         raise broken(path, "a name is empty or stands twice", expected="every study once")
+    strange = [name for name in names if has_control(name)]
+    if strange:
+        raise broken(path, "a control character in a name", found=ascii(strange[0])[:200])
     for row in np.flatnonzero((labels != 0) & (labels != 1))[:1]:
         raise broken(path, f"the label of {names[row]}", found=labels[row], expected="0 or 1")
     for row in np.flatnonzero(~((scores >= 0) & (scores <= 100)))[:1]:

@@ -6,7 +6,11 @@ optimizer's, the best weights so far, and the progress as JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +26,21 @@ if TYPE_CHECKING:
     import keras
 
 Arrays = list[npt.NDArray[np.generic]]
+
+#: What zip, NumPy and Keras stumble over in a file that is damaged, or is something else.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    RecursionError,
+    BadZipFile,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(kw_only=True)
@@ -72,16 +91,20 @@ def load_progress(path: Path) -> Progress:
     """How far a checkpoint has come.
 
     Raises:
-        OutputError: no checkpoint, or not one of ours.
+        OutputError: no checkpoint, a damaged one, or not one of ours.
     """
-    with _open(path) as archive:
+    with _opened(path) as archive:
         document = json.loads(archive["progress"].tobytes())
         return Progress(**document, best_weights=_gather(archive, "best"))
 
 
 def restore(path: Path, network: keras.Model) -> None:
-    """Give a compiled network with a built optimizer the state of a checkpoint."""
-    with _open(path) as archive:
+    """Give a compiled network with a built optimizer the state of a checkpoint.
+
+    Raises:
+        OutputError: as `load_progress` does; or it holds another network.
+    """
+    with _opened(path) as archive:
         for name, variables in (
             ("model", _model_variables(network)),
             ("optimizer", network.optimizer.variables),
@@ -90,15 +113,26 @@ def restore(path: Path, network: keras.Model) -> None:
                 variable.assign(array)
 
 
-def _open(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The archive; damage shows only where it is read, so all of the block is watched."""
+    if not path.is_file():
         raise OutputError(
             f"{path.parent}: nothing to resume",
-            found=f"no readable {path.name}",
+            found=f"no {path.name}",
             expected="the checkpoint of an interrupted training",
             fix="leave out --resume, or name the folder of the interrupted training",
+        )
+    try:
+        # Opened here, because NumPy leaves a file open that is no whole archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            yield archive
+    except _DAMAGE as error:
+        raise OutputError(
+            f"{path.parent}: nothing to resume",
+            found=f"a damaged {path.name} ({type(error).__name__}: {str(error)[:200]})",
+            expected="the checkpoint of an interrupted training",
+            fix="copy it again from where it is whole, or train anew into another folder",
         ) from error
 
 

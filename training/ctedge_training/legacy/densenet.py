@@ -36,7 +36,7 @@ def load_imagenet(body: list[keras.layers.Layer], path: Path) -> None:
         InvalidBundle: no such file, or another one.
         MissingExtra: h5py is absent.
     """
-    data = _read(path)
+    data = read_published(path)
     weighted = [layer for layer in body if layer.weights]
     with hdf5.open_hdf5(data, path.name) as root:
         groups = [hdf5.subgroup(root, name) for name in hdf5.names_attribute(root, "layer_names")]
@@ -60,7 +60,12 @@ def load_imagenet(body: list[keras.layers.Layer], path: Path) -> None:
         layer.set_weights(arrays)
 
 
-def _read(path: Path) -> bytes:
+def read_published(path: Path) -> bytes:
+    """All of the file that Keras hands out.
+
+    Raises:
+        InvalidBundle: no such file, or another one.
+    """
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise InvalidBundle(
