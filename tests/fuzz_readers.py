@@ -59,7 +59,10 @@ def outcome(source: Any, *, deep: bool = False, alone: bool = False) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", module="pydicom")
-            scan = read_slices(source) if alone else read_scan(source, on_gap="resample")
+            how: Any = (
+                {} if isinstance(source, Path) else {"on_gap": "resample"}
+            )  # no NIfTI
+            scan = read_slices(source) if alone else read_scan(source, **how)
             if deep:
                 for spec in (KERAS_EXAMPLE, SEVERITY_STUDY):
                     assert np.isfinite(preprocess(scan, spec)).all()

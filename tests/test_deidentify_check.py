@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from ctedge import ScanNotFound
 from ctedge.cli.dicom_check import check
 from ctedge.deidentify import Options, check_folder, deidentify_folder
-from deidentify_factory import ct, item, write
+from deidentify_factory import code, ct, item, write
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(check)
@@ -169,3 +169,99 @@ def test_the_command_says_so_by_its_exit_code(tmp_path, clean_folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ScanNotFound, match="no DICOM file"):
         CliRunner().invoke(app, [str(tmp_path / "empty")], catch_exceptions=False)
+
+
+def said_of(folder: Path, *slices: pydicom.FileDataset) -> set[tuple[str, str]]:
+    for number, one in enumerate(slices):
+        write(folder / f"{number}.dcm", one)
+    return said(folder)
+
+
+def declared(number: int = 1, **changes: object) -> pydicom.FileDataset:
+    """A slice that another program says to have de-identified."""
+    methods = [code(value, "DCM", "x") for value in ("113100", "113105", "113107", "113108")]
+    said = {"PatientName": "P17", "PatientID": "17", **changes}
+    return ct(
+        number,
+        PatientIdentityRemoved="YES",
+        LongitudinalTemporalInformationModified="MODIFIED",
+        DeidentificationMethodCodeSequence=methods,
+        **said,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("P17", True),
+        ("Whitfield^Eleanor", False),
+        ("Whitfield, Eleanor", False),
+        ("Eleanor Whitfield", False),
+    ],
+)
+def test_a_persons_name_is_named_whatever_the_file_declares(tmp_path, name, passes):
+    found = said_of(tmp_path / "a", declared(PatientName=name))
+    assert found == (set() if passes else {("identifying", "PatientName")})
+
+
+def test_what_this_program_is_said_to_have_done_has_its_form(clean_folder):
+    refers = item(ReferencedSOPInstanceUID="1.2.826.0.1.3680043.8.498.1")
+    edit(
+        clean_folder,
+        PatientName="Whitfield",
+        PatientID="HOSP-0042317",
+        StudyInstanceUID="1.2.826.0.1.3680043.8.498.7",
+        SourceImageSequence=[refers],
+    )
+    found = said(clean_folder)
+    for what in ("PatientName", "PatientID", "StudyInstanceUID", "ReferencedSOPInstanceUID"):
+        assert ("identifying", what) in found
+
+
+def test_a_uid_that_the_file_meta_keeps_is_named(clean_folder):
+    path = sorted(clean_folder.iterdir())[0]
+    old = pydicom.dcmread(path).file_meta.MediaStorageSOPInstanceUID.encode()
+    data = path.read_bytes()
+    path.write_bytes(data.replace(old, old[:-1] + (b"1" if old[-1:] != b"1" else b"2"), 1))
+    assert said(clean_folder) == {("identifying", "MediaStorageSOPInstanceUID")}
+
+
+def test_what_is_no_dicom_file_is_named(clean_folder):
+    (clean_folder / "0123.pdf").write_bytes(b"%PDF-1.7 Whitfield")
+    (clean_folder / "0124.dcm").symlink_to(clean_folder / "0123.pdf")
+    assert said(clean_folder) == {
+        ("names", "no DICOM file: what it says cannot be checked"),
+        ("names", "no regular file: what it says cannot be checked"),
+    }
+
+
+def test_names_of_folders_and_files_are_looked_at(clean_folder):
+    out = clean_folder.parent
+    (out / "Whitfield").mkdir()
+    study = out / "Eleanor Whitfield" / "ct-chest_0042" / "IM0001.dcm"
+    write(study, declared())
+    write(study.with_name("whitfield.dcm"), declared(2))
+    found = {(one.where, one.what) for one in check_folder(out) if one.kind == "names"}
+    somebodys = "its name may be somebody's"
+    assert found == {
+        ("Whitfield", "a folder without a DICOM file"),
+        ("Eleanor Whitfield", somebodys),
+        ("Eleanor Whitfield/ct-chest_0042/whitfield.dcm", somebodys),
+    }
+
+
+UNLIKE = {
+    "the slices of a series differ in Modality": {"Modality": "MR"},
+    "the slices of a series differ in ConvolutionKernel": {"ConvolutionKernel": "B70f"},
+    "the slices of a series differ in BitsStored": {"BitsStored": 12, "HighBit": 11},
+    "the slices of a series differ in PixelRepresentation": {"PixelRepresentation": 1},
+    "slices of a series lie at the same position": {"ImagePositionPatient": [0.0, 0.0, 5.0]},
+    "slices of a series are missing, or lie unevenly": {"ImagePositionPatient": [0.0, 0.0, 25.0]},
+}
+
+
+@pytest.mark.parametrize(("what", "changes"), UNLIKE.items(), ids=UNLIKE)
+def test_slices_that_make_no_scan_are_named(tmp_path, what, changes):
+    found = said_of(tmp_path / "a", declared(), declared(2), declared(3, **changes))
+    assert ("slices", what) in found
+    assert said_of(tmp_path / "b", declared(), declared(2), declared(3)) == set()

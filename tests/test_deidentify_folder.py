@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import stat
@@ -16,9 +18,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ctedge import InputError, OutputError, ScanNotFound, read_scan
+from ctedge import InputError, OutputError, ScanNotFound, WorkerLost, read_scan
 from ctedge.cli.dicom_anonymize import anonymize
 from ctedge.deidentify import Options, check_folder, deidentify_folder
+from ctedge.deidentify.each import each_file
 from deidentify_factory import KEY, ct, write
 
 SLICES = 5
@@ -182,6 +185,53 @@ def test_a_key_among_the_data_or_too_short_is_refused(tmp_path, series, key_file
     key_file.write_bytes(b"short")
     with pytest.raises(InputError, match="holds no key"):
         deidentify_folder(series, tmp_path / "out2", key_file=key_file)
+
+
+@pytest.mark.parametrize("key", ["nowhere", "short"])
+def test_a_job_that_cannot_begin_leaves_nothing(tmp_path, series, key):
+    (tmp_path / "short").write_bytes(b"abc")
+    with pytest.raises(InputError):
+        deidentify_folder(series, tmp_path / "out", key_file=tmp_path / key)
+    (tmp_path / "empty").mkdir()
+    for note in (False, True):
+        if note:
+            (tmp_path / "empty" / "a.txt").write_text("no DICOM file")
+        with pytest.raises(ScanNotFound, match="no DICOM file"):
+            deidentify_folder(tmp_path / "empty", tmp_path / "out")
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_a_folder_that_cannot_be_written_says_what_to_do(series):
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        deidentify_folder(series, Path("/proc/out"))
+    assert "choose" in caught.value.fix
+
+
+def test_a_lost_worker_does_not_end_the_job(tmp_path, series):
+    """The first answer is an end of one worker; whatever it worked on is done again alone."""
+    lost = []
+
+    def begin(_total):
+        def advance():
+            if not lost:
+                lost.append(multiprocessing.active_children()[0])
+                lost[0].kill()
+
+        return advance
+
+    summary = deidentify_folder(series, tmp_path / "out", workers=2, begin=begin)
+    assert lost
+    assert len(summary.of("written")) == SLICES
+    assert check_folder(tmp_path / "out") == ()
+
+
+def test_the_file_that_a_worker_is_lost_over_is_named():
+    work, harmless, deadly = ctypes.string_at, b"some bytes", 0  # a null pointer is read
+    answers = dict(each_file(work, [harmless, deadly, b"more"], workers=2))
+    assert answers == {harmless: harmless, deadly: None, b"more": b"more"}
+    with pytest.raises(WorkerLost, match="whatever it worked on") as caught:
+        list(each_file(work, [deadly, deadly], workers=2))
+    assert caught.value.found == "0, among others"
 
 
 def test_links_are_not_followed(tmp_path, series):

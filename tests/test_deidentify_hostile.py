@@ -9,12 +9,14 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from ctedge import UnreadableScan
-from ctedge.deidentify import instance
-from ctedge.deidentify.instance import NotForUs, Refused, deidentify
+from ctedge.deidentify import reading, witnesses
+from ctedge.deidentify.instance import deidentify
+from ctedge.deidentify.reading import NotForUs, Refused
 from ctedge.deidentify.witnesses import MAX_DEPTH
+from ctedge.readers.dicom.opening import MAX_ITEMS
 from deidentify_factory import RULES, clean, cleaned, ct, item, write
 
 
@@ -45,9 +47,61 @@ def test_a_tower_of_sequences_does_not_exhaust_the_stack(tmp_path):
         deidentify(path, RULES)
 
 
+@pytest.mark.parametrize("deflated", [False, True])
+def test_items_are_counted_before_any_is_made(tmp_path, deflated):
+    dataset = ct()
+    dataset.file_meta.TransferSyntaxUID = (
+        DeflatedExplicitVRLittleEndian if deflated else ExplicitVRLittleEndian
+    )
+    path = write(tmp_path / "a.dcm", dataset)
+    data = path.read_bytes()
+    start = 144 + int.from_bytes(data[140:144], "little")
+    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * (MAX_ITEMS + 1)
+    body = struct.pack("<HH2sHI", 0x0018, 0x9504, b"SQ", 0, len(items)) + items
+    if deflated:
+        engine = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        body = engine.compress(body) + engine.flush()
+    path.write_bytes(data[:start] + body)
+    with pytest.raises(UnreadableScan, match="sequences without end"):
+        deidentify(path, RULES)
+
+
+def test_a_header_of_too_many_pieces_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_HEADER_READS", 20)
+    with pytest.raises(UnreadableScan, match="header without end"):
+        clean(tmp_path, ct())
+    monkeypatch.undo()
+    monkeypatch.setattr(witnesses, "MAX_ELEMENTS", 20)
+    with pytest.raises(UnreadableScan, match="attributes without end"):
+        clean(tmp_path, ct())
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name"),
+    [
+        ("1.2.840.10008.1.2.8.1", "Deflated Image Frame Compression "),
+        ("1.2.840.10008.1.2.4.100", "MPEG2 "),
+        ("1.2.840.10008.1.2.99.123", ""),
+    ],
+)
+def test_a_transfer_syntax_of_the_standard_that_is_not_supported_is_named(tmp_path, syntax, name):
+    dataset = ct()
+    meta = dataset.file_meta
+    meta.TransferSyntaxUID = syntax
+    path = tmp_path / "a.dcm"
+    with path.open("wb") as stream:
+        stream.write(bytes(128) + b"DICM")
+        pydicom.filewriter.write_file_meta_info(stream, meta, enforce_standard=False)
+    with pytest.raises(Refused) as caught:
+        deidentify(path, RULES)
+    (reason,) = caught.value.args[0]
+    assert reason.startswith(f"the transfer syntax {name}")
+    assert reason.endswith(f"({syntax}) is not supported")
+
+
 def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
-    monkeypatch.setattr(instance, "MAX_FILE_BYTES", 1 << 20)
-    monkeypatch.setattr(instance, "_STEP_BYTES", 1 << 18)
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(reading, "_STEP_BYTES", 1 << 18)
     dataset = ct()
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     path = write(tmp_path / "a.dcm", dataset)

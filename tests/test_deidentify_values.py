@@ -202,6 +202,20 @@ def test_the_patients_number_does_not_stay_as_a_number(tmp_path):
     assert one.InstanceNumber == 317
 
 
+def test_a_number_as_long_as_a_telephones_is_removed(tmp_path):
+    one = cleaned(tmp_path, ct(XRayTubeCurrent="6912345678", TriggerTime="5551234", KVP="120"))
+    assert "XRayTubeCurrent" not in one
+    assert (one.TriggerTime, one.KVP) == (5551234, 120)
+
+
+@pytest.mark.parametrize(
+    ("part", "stays"), [("CHEST", True), ("THORAX", True), ("LUNG", True), ("WHITFIELDE", False)]
+)
+def test_a_body_part_is_one_of_the_standards(tmp_path, part, stays):
+    one = cleaned(tmp_path, ct(BodyPartExamined=part, PatientName="X"))
+    assert one.get("BodyPartExamined") == (part if stays else None)
+
+
 def test_an_image_that_loses_its_geometry_is_damaged(tmp_path):
     path = write(tmp_path / "a.dcm", ct(RescaleSlope="1.2345"))
     path.write_bytes(path.read_bytes().replace(b"1.2345", b"SECRET"))

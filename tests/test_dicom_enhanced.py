@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ctedge import IrregularSeries, UnreadableScan, read_scan
-from dicom_factory import enhanced, item, las, save, slices
+from dicom_factory import change, enhanced, item, las, save, slices
 
 FRAMES = 6
 
@@ -75,6 +75,33 @@ def test_values_that_are_no_hu_are_left_out(hu):
     for group in made.PerFrameFunctionalGroupsSequence:
         group.PixelValueTransformationSequence[0].RescaleType = "MGML"
     with pytest.raises(IrregularSeries, match=r"(?s)no CT slice.*its values are MGML"):
+        read_scan(made)
+
+
+@pytest.mark.parametrize("place", [0, 1, 5])
+@pytest.mark.parametrize(
+    ("sequence", "elements", "reason"),
+    [
+        ("PixelValueTransformationSequence", {"RescaleType": "ED"}, "its values are ED, not HU"),
+        ("CTImageFrameTypeSequence", {"FrameType": ["ORIGINAL", "LOCALIZER"]}, "a scout"),
+    ],
+)
+def test_a_frame_among_others_that_is_no_slice_is_named(hu, place, sequence, elements, reason):
+    made = enhanced(hu)
+    group = made.PerFrameFunctionalGroupsSequence[place]
+    macro = (group.get(sequence) or [item(RescaleSlope=1, RescaleIntercept=-1024)])[0]
+    change(macro, elements)
+    setattr(group, sequence, [macro])
+    with pytest.raises(IrregularSeries, match=f"frame {place + 1}: no CT slice") as caught:
+        read_scan(made)
+    assert reason in caught.value.found
+
+
+def test_frames_of_a_scout_are_left_out(hu):
+    made = enhanced(hu)
+    kind = [item(FrameType=["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"])]
+    made.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence = kind
+    with pytest.raises(IrregularSeries, match=r"(?s)no CT slice.*a scout \(FrameType LOCALIZER"):
         read_scan(made)
 
 

@@ -1,28 +1,17 @@
-"""Several series in one folder: listed, named, or chosen by documented rules."""
+"""Several series in one folder: named, or chosen by documented rules."""
 
 from __future__ import annotations
-
-import json
-import os
-import pty
-import struct
-import subprocess
-import sys
 
 import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import MPEG2MPML
 
-from command_line import run
 from ctedge import CodecUnavailable, IrregularSeries, UnreadableScan, read_scan
-from dicom_factory import edit, las, save, slices, splice, write_series
+from dicom_factory import las, save, slices, write_series
 
 #: 20 slices 10 mm apart, 16 x 16 pixels of 16 mm: a chest by its extent and its field.
 CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
-
-#: A sequence of undefined length that begins, and nothing that ends it.
-ITEM_WITHOUT_END = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
 
 
 @pytest.fixture
@@ -70,9 +59,14 @@ def choose(folder) -> tuple[int, ...]:
     return read_scan(folder, select="chest").shape
 
 
-def test_one_series_needs_no_choice(tmp_path, hu):
-    write_series(tmp_path, hu[:5])
-    assert choose(tmp_path) == (16, 16, 5)
+def test_a_series_alone_has_to_be_a_chest_too(tmp_path, hu):
+    write_series(tmp_path / "short", hu[:5], **CHEST)
+    with pytest.raises(IrregularSeries, match=r"(?s)no series of a whole chest.*5 slices"):
+        choose(tmp_path)
+    write_series(tmp_path / "whole", hu, **CHEST)
+    assert choose(tmp_path / "whole") == (16, 16, 20)
+    with pytest.raises(IrregularSeries, match="no series of a whole chest"):
+        read_scan(tmp_path, series=uid_of(tmp_path / "short"), select="chest")
 
 
 OTHERS = {
@@ -152,100 +146,3 @@ def test_where_no_chest_can_be_decoded_the_syntax_is_named(tmp_path, hu):
     write_series(tmp_path / "b", hu, **OTHERS["another part"])
     with pytest.raises(CodecUnavailable, match="MPEG2"):
         choose(tmp_path)
-
-
-# ctedge dicom list
-
-
-def listed(folder) -> dict:
-    result = run("dicom", "list", folder, "--json")
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
-
-
-def test_the_list_says_what_is_fit_and_why_not(tmp_path, hu):
-    write_series(
-        tmp_path / "chest", hu, BodyPartExamined="CHEST", ConvolutionKernel="B60f", **CHEST
-    )
-    write_series(tmp_path / "gap", hu, **CHEST)[5].unlink()
-    write_series(tmp_path / "prone", hu, orientation=(-1, 0, 0, 0, -1, 0), **CHEST)
-    edit(save(tmp_path / "scout.dcm", slices(hu[:1])[0]), ImageType=("ORIGINAL", "LOCALIZER"))
-    found = listed(tmp_path)
-    assert found["excluded"] == ["scout.dcm: a scout (ImageType LOCALIZER)"]
-    chest, gap, prone = found["series"]
-    assert chest["fit"]
-    assert (chest["modality"], chest["files"], chest["slices"]) == ("CT", 20, 20)
-    assert (chest["spacing_mm"], chest["size"]) == ([16.0, 16.0, 10.0], [16, 16])
-    assert (chest["orientation"], prone["orientation"]) == ("LPS", "RAS")
-    assert (chest["kernel"], chest["body_part"]) == ("B60f", "CHEST")
-    assert chest["syntax"] == ["Explicit VR Little Endian"]
-    assert chest["series"] == uid_of(tmp_path / "chest")
-    assert not gap["fit"]
-    assert "evenly" in gap["problem"]
-
-
-def test_the_list_names_no_patient(tmp_path, hu):
-    write_series(tmp_path / "a", hu, **CHEST)
-    write_series(tmp_path / "b", hu[:1])
-    result = run("dicom", "list", tmp_path)
-    assert result.returncode == 0
-    assert "not fit" in result.stdout
-    for said in (result.stdout, json.dumps(listed(tmp_path))):
-        assert "Whitfield" not in said
-        assert "0042317" not in said
-
-
-def test_a_damaged_file_is_a_row_and_the_list_goes_on(tmp_path, hu):
-    write_series(tmp_path / "chest", hu, **CHEST)
-    for name in ("a.dcm", "z.dcm"):
-        save(tmp_path / name, slices(hu[:1])[0])
-        splice(tmp_path / name, ITEM_WITHOUT_END)
-    cut = write_series(tmp_path / "cut", hu, **CHEST)[3]
-    cut.write_bytes(cut.read_bytes()[:-7])
-    chest, short, *damaged = listed(tmp_path)["series"]
-    assert chest["fit"]
-    assert not short["fit"]
-    assert "cut/003.dcm: the DICOM file is damaged" in short["problem"]
-    assert [row["file"] for row in damaged] == ["a.dcm", "z.dcm"]
-    for row in damaged:
-        assert (row["fit"], row["series"]) == (False, None)
-        assert row["problem"].startswith("the DICOM file is damaged")
-        assert row.keys() == chest.keys()
-    said = run("dicom", "list", tmp_path).stdout
-    assert "a.dcm  damaged" in said
-    assert "  the DICOM file is damaged" in said
-
-
-def test_damaged_files_alone_are_listed(tmp_path, hu):
-    splice(save(tmp_path / "a.dcm", slices(hu[:1])[0]), ITEM_WITHOUT_END)
-    (row,) = listed(tmp_path)["series"]
-    assert not row["fit"]
-
-
-def test_what_cannot_be_decoded_is_not_fit(tmp_path, hu):
-    unknown(write_series(tmp_path, hu, **CHEST))
-    (row,) = listed(tmp_path)["series"]
-    assert not row["fit"]
-    assert "nothing installed decodes these pixels: transfer syntax MPEG2" in row["problem"]
-    assert row["slices"] == 20
-
-
-def test_progress_is_shown_on_a_terminal_only(tmp_path, hu):
-    write_series(tmp_path, hu, **CHEST)
-    assert run("dicom", "list", tmp_path).stderr == ""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "ctedge", "dicom", "list", str(tmp_path), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True)
-    os.close(theirs)
-    assert b"reading headers" in os.read(ours, 65536)
-    os.close(ours)
-    assert json.loads(done.stdout)["series"][0]["fit"]
-
-
-@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()])
-def test_a_folder_with_nothing_to_list(tmp_path, make):
-    make(tmp_path / "folder")
-    result = run("dicom", "list", tmp_path / "folder")
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ")
-    assert "Traceback" not in result.stderr

@@ -101,6 +101,15 @@ def test_a_slice_alone_that_is_none(hu, elements, message):
         read_slices(slices(hu[:1], **elements)[0])
 
 
+def test_what_is_there_and_is_no_file_is_not_called_missing(tmp_path, hu):
+    folder = write_series(tmp_path / "series", hu)[0].parent
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnreadableScan, match="a folder in a list of files"):
+        read_scan([folder])
+    with pytest.raises(UnreadableScan, match="neither a file nor a folder"):
+        read_scan([tmp_path / "pipe"])
+
+
 @pytest.mark.parametrize("source", [[], [3], 7, None, [io.StringIO("text")], [b"bytes"]])
 def test_what_is_no_source(source):
     with pytest.raises(CTEdgeError) as caught:
@@ -208,13 +217,11 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, hu):
 LEFT_OUT = {
     "a scout": ({"ImageType": ("DERIVED", "LOCALIZER")}, "a scout (ImageType LOCALIZER)"),
     "another modality": ({"Modality": "MR"}, "Modality MR, no CT"),
-    "no modality": ({"Modality": None}, "no Modality"),
     "a dose screen": ({"ImageType": ("DERIVED", "SECONDARY", "DOSE_INFO")}, "a dose screen"),
     "a screen save": ({"ImageType": ("DERIVED", "SECONDARY", "SCREEN SAVE")}, "a screen save"),
     "a capture": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "Secondary Capture"),
     "a report": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}, "Basic Text SR"),
     "a segmentation": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "Segmentation Storage"),
-    "no image": ({"Rows": None}, "no image"),
     "other units": ({"RescaleType": "ED"}, "its values are ED, not HU"),
 }
 

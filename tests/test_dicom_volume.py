@@ -110,10 +110,14 @@ def test_a_scan_in_two_runs_that_join_is_one_volume(tmp_path, hu):
     np.testing.assert_array_equal(read_scan(tmp_path).voxels, las(hu))
 
 
+def uids_of(one) -> dict[str, str]:
+    return {"study": one.StudyInstanceUID, "series": one.SeriesInstanceUID}
+
+
 def write_two(folder, hu) -> None:
     """A chest, and three of its slices once more."""
     chest = slices(hu, acquisition=2)
-    again = slices(hu[:3] + 1, acquisition=3, series=chest[0].SeriesInstanceUID)
+    again = slices(hu[:3] + 1, acquisition=3, **uids_of(chest[0]))
     for number, one in enumerate([*chest, *again]):
         save(folder / f"{number:03d}.dcm", one)
 
@@ -139,7 +143,7 @@ def test_acquisitions_are_not_merged_by_filling_gaps(tmp_path, hu):
 
 def test_acquisitions_that_break_the_spacing(tmp_path, hu):
     first = slices(hu, acquisition=1)
-    second = slices(hu, acquisition=2, origin=(-100, -120, -297), series=first[0].SeriesInstanceUID)
+    second = slices(hu, acquisition=2, origin=(-100, -120, -297), **uids_of(first[0]))
     for number, one in enumerate([*first, *second]):
         save(tmp_path / f"{number:03d}.dcm", one)
     with pytest.raises(IrregularSeries, match=r"(?s)several acquisitions.*evenly"):

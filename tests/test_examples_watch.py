@@ -87,7 +87,7 @@ def test_a_half_written_study_waits(desk, exported):
     assert desk.answered == []
     # Half a chest that stood still is refused for what it is, and judged when it is whole.
     assert desk.look() == ["'slow' failed"]
-    assert desk.result("slow")["error"]["type"] == "UnfitScan"
+    assert desk.result("slow")["error"]["type"] == "IrregularSeries"
     deliver(exported, study, first=20)
     assert desk.look(settle=3600) == []
     assert desk.look() == ["'slow' judged"]

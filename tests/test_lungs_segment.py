@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ctedge import CTEdgeError, CTScan, LungMask, NoLungs, affected_share, segment_lungs
+from ctedge import (
+    CTEdgeError,
+    CTScan,
+    InputError,
+    LungMask,
+    NoLungs,
+    UnsupportedGeometry,
+    affected_share,
+    segment_lungs,
+)
 from ctedge.phantom import Phantom, draw_patient, render
 
 pytest.importorskip("scipy", exc_type=ImportError)
@@ -190,8 +200,23 @@ def test_shares_add_up_over_the_sides(healthy, lungs):
 
 def test_shares_of_another_scan_are_refused(healthy, lungs):
     other = render(draw_patient(3), shape=(64, 64, 20))
-    with pytest.raises(ValueError, match="another scan"):
+    with pytest.raises(UnsupportedGeometry, match="another scan") as caught:
         affected_share(scan_of(other), lungs)
+    assert caught.value.fix
+
+
+def test_a_bare_array_is_taken_and_a_path_is_refused(healthy):
+    bare = segment_lungs(healthy.voxels)
+    shares = affected_share(healthy.voxels, bare)
+    assert shares == affected_share(CTScan.from_array(healthy.voxels), bare)
+    assert bare.volume_ml is None
+    for wrong in ("scan.nii.gz", Path("scan.nii.gz")):
+        with pytest.raises(InputError, match=r"scan\.nii\.gz: a path is no scan"):
+            segment_lungs(wrong)
+        with pytest.raises(InputError, match="read_scan"):
+            affected_share(wrong, bare)
+    with pytest.raises(InputError, match="no mask of lungs"):
+        affected_share(healthy.voxels, bare.labels)
 
 
 def test_a_mask_cannot_be_changed(lungs):

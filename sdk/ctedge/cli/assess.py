@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ctedge.cli.predict import AcquisitionOption, OnGapOption, SelectOption, SeriesOption
 
-def assess(
+
+def assess(  # noqa: PLR0913, PLR0917 - one parameter an option
     scans: Annotated[
         list[str], typer.Argument(metavar="SCAN...", help="NIfTI files or DICOM folders.")
     ],
@@ -25,6 +26,10 @@ def assess(
     strict: Annotated[
         bool, typer.Option("--strict", help="Red flags are an error: exit code 1.")
     ] = False,
+    series: SeriesOption = None,
+    acquisition: AcquisitionOption = None,
+    select: SelectOption = None,
+    on_gap: OnGapOption = "error",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per scan, a line each.")
     ] = False,
@@ -42,7 +47,10 @@ def assess(
     failed = False
     for path in scans:
         try:
-            seen = quality.assess(read_scan(Path(path)), bundle=bundle)
+            scan = read_scan(
+                path, series=series, acquisition=acquisition, select=select, on_gap=on_gap
+            )
+            seen = quality.assess(scan, bundle=bundle)
             document = {"source": path, "quality": asdict(seen)}
             if not as_json:
                 print_quality(document)

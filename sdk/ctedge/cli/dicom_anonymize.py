@@ -52,7 +52,7 @@ def anonymize(  # noqa: PLR0913, PLR0917 - one parameter an independent choice
         bool,
         typer.Option(
             "--skip-suspicious",
-            help="Refused images (burned-in names suspected, no CT) are no failure.",
+            help="Refused images (burned-in or hidden text suspected, no CT) are no failure.",
         ),
     ] = False,
     workers: Annotated[

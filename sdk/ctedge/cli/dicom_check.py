@@ -21,7 +21,7 @@ def check(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every finding as JSON.")] = False,
 ) -> None:
-    """Look for identifying attributes, unlike slices, and reference numbers out of place."""
+    """Look for identifying attributes and names, unlike slices, and numbers out of place."""
     import os
     from dataclasses import asdict
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ctedge.errors import CTEdgeError
     from ctedge.readers.dicom.choice import Candidate
+    from ctedge.readers.dicom.series import OtherSeries
+    from ctedge.readers.dicom.slices import Slice
 
 
 def list_series(
-    folder: Annotated[Path, typer.Argument(help="A folder of DICOM, with its sub-folders.")],
+    folder: Annotated[str, typer.Argument(help="A folder of DICOM, with its sub-folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
-    """List the CT series of a folder, without a word about the patient."""
+    """List the series of a folder, without a word about the patient."""
     from ctedge.progress import bar
     from ctedge.readers.dicom.choice import candidate
     from ctedge.readers.dicom.gather import gather
@@ -30,12 +33,16 @@ def list_series(
             begin=begin,
             on_damage=lambda item, error: damages.append(_damage(item.name, error)),
         )
-    rows = [_facts(candidate(found.label, series)) for series in found.series] + damages
+    rows = [_facts(candidate(found.label, series)) for series in found.series]
+    rows += [_other(one) for one in found.others] + damages
     if as_json:
         typer.echo(json.dumps({"series": rows, "excluded": list(found.excluded)}, indent=2))
     else:
         _print(rows, found.excluded)
 
+
+#: Of directions and pixel sizes that a scanner writes for each slice anew.
+_ROUNDING = 1e-4
 
 #: What a row says, in the order of its columns; None where it is not known.
 _ROW: dict[str, Any] = {
@@ -62,13 +69,16 @@ def _damage(name: str, error: CTEdgeError) -> dict[str, Any]:
     return _ROW | {"file": name, "fit": False, "problem": problem}
 
 
-def _facts(one: Candidate) -> dict[str, Any]:
-    from ctedge.readers.dicom.choice import spacing_mm
-    from ctedge.scan import nearest_axes
+def _other(one: OtherSeries) -> dict[str, Any]:
+    """The row of a series that is none of CT."""
+    facts = {"series": one.uid, "study": one.study, "modality": one.modality, "files": one.files}
+    return _ROW | facts | {"fit": False, "problem": "no CT"}
 
+
+def _facts(one: Candidate) -> dict[str, Any]:
     first = one.series.images[0]
     facts = _ROW | {
-        "series": one.series.uid,
+        "series": one.series.key,
         "study": one.series.study,
         "modality": "CT",
         "files": len(one.series.images),
@@ -76,52 +86,88 @@ def _facts(one: Candidate) -> dict[str, Any]:
         "kernel": first.kernel or None,
         "syntax": sorted({image.syntax_name for image in one.series.images}),
     }
+    if one.slices:
+        facts |= _geometry(one.slices)
     if one.volume is not None:
-        rows_mm, columns_mm = one.volume.slices[0].spacing_mm
         facts["slices"] = len(one.volume.planes)
-        facts["spacing_mm"] = [round(mm, 3) for mm in (columns_mm, rows_mm, spacing_mm(one.volume))]
-        facts["size"] = [one.volume.slices[0].columns, one.volume.slices[0].rows]
-        facts["orientation"] = _letters(*nearest_axes(one.volume.affine, source="series"))
     return facts | {"fit": one.problem is None, "problem": one.problem}
 
 
-def _letters(order: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> str:
-    """Where columns, rows and slices grow to, as in LPS."""
-    letters = [""] * 3
-    for side, (axis, flip) in enumerate(zip(order, flips, strict=True)):
-        letters[axis] = ("RPI" if flip else "LAS")[side]
-    return "".join(letters)
+def _geometry(slices: Sequence[Slice]) -> dict[str, Any]:
+    """What slices are known by, also of a series that makes no volume: where they are alike.
+
+    The distance between them is the usual one; None for one slice alone.
+    """
+    import numpy as np
+
+    def same(field: str) -> Any:
+        """Of all slices, but for rounding; None where they differ."""
+        values = np.array([getattr(one, field) for one in slices], np.float64)
+        return getattr(slices[0], field) if np.ptp(values, axis=0).max() <= _ROUNDING else None
+
+    facts: dict[str, Any] = {"slices": len(slices)}
+    if same("rows") and same("columns"):
+        facts["size"] = [same("columns"), same("rows")]
+    orientation, spacing = same("orientation"), same("spacing_mm")
+    if orientation is None:
+        return facts
+    across = np.cross(orientation[:3], orientation[3:])
+    facts["orientation"] = "".join(map(_letter, (orientation[:3], orientation[3:], across)))
+    if spacing is not None:
+        heights = np.sort([np.dot(one.position_mm, across) for one in slices])
+        step = round(float(np.median(np.diff(heights))), 3) if len(slices) > 1 else None
+        facts["spacing_mm"] = [round(spacing[1], 3), round(spacing[0], 3), step]
+    return facts
+
+
+def _letter(direction: Sequence[float]) -> str:
+    """The side of the patient that an axis grows to, in LPS."""
+    axis = max(range(3), key=lambda side: abs(direction[side]))
+    return ("LR", "PA", "SI")[axis][int(direction[axis] < 0)]
 
 
 def _print(rows: list[dict[str, Any]], excluded: tuple[str, ...]) -> None:
     from rich.console import Console
-    from rich.text import Text
+
+    from ctedge.cli.output import shown
 
     console = Console(highlight=False)
+
+    def say(*parts: tuple[str, str]) -> None:
+        console.print(shown(*parts), soft_wrap=True)
+
     for row in rows:
         if row["file"]:
-            name = Text.assemble((row["file"], "bold"), "  ", ("damaged", "red"))
-            console.print(name, Text(f"\n  {row['problem']}"), soft_wrap=True, sep="")
+            say((row["file"], "bold"), ("  ", ""), ("damaged", "red"))
+            say((f"  {row['problem']}", ""))
             continue
-        mark = Text("fit", "green") if row["fit"] else Text("not fit", "yellow")
-        console.print(Text.assemble((row["series"], "bold"), "  ", mark), soft_wrap=True)
-        shape = ""
-        if row["slices"]:
-            columns, height = row["size"]
-            x, y, z = row["spacing_mm"]
-            shape = (
-                f"{row['slices']} slices of {columns} x {height}, {x:g} x {y:g} x {z:g} mm,"
-                f" {row['orientation']}, "
-            )
-        facts = [f"{row['modality']}, {row['files']} files, {shape}{', '.join(row['syntax'])}"]
-        said = [("body part", row["body_part"]), ("kernel", row["kernel"])]
-        facts += [f"{name} {value}" for name, value in said if value]
-        console.print(Text("  " + ", ".join(facts)), soft_wrap=True)
+        say((row["series"], "bold"), ("  ", ""), _MARKS[row["fit"]])
+        say((f"  {_said(row)}", ""))
         if row["problem"]:
-            console.print(Text(f"  {row['problem']}"), soft_wrap=True)
+            say((f"  {row['problem']}", ""))
     if excluded:
-        console.print(f"{len(excluded)} files are no CT slices:", style="dim")
+        say((f"{len(excluded)} files are no CT slices:", "dim"))
         for reason in excluded[:20]:
-            console.print(Text(f"  {reason}", "dim"), soft_wrap=True)
+            say((f"  {reason}", "dim"))
         if len(excluded) > 20:
-            console.print(f"  and {len(excluded) - 20} more; --json names all", style="dim")
+            say((f"  and {len(excluded) - 20} more; --json names all", "dim"))
+
+
+_MARKS = {True: ("fit", "green"), False: ("not fit", "yellow")}
+
+
+def _said(row: dict[str, Any]) -> str:
+    """What is known of a series, in one line."""
+    facts = [row["modality"], f"{row['files']} files"]
+    if row["slices"]:
+        size = "" if row["size"] is None else " of {} x {}".format(*row["size"])
+        facts.append(f"{row['slices']} slices{size}")
+    if row["spacing_mm"]:
+        known = [f"{mm:g}" for mm in row["spacing_mm"] if mm is not None]
+        facts.append(" x ".join(known) + " mm")
+    facts += [row["orientation"] or "", *row["syntax"]]
+    facts += [f"{name} {row[key]}" for name, key in _NAMED if row[key]]
+    return ", ".join(fact for fact in facts if fact)
+
+
+_NAMED = (("body part", "body_part"), ("kernel", "kernel"))

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import CTEdgeError
+from ctedge.errors import CTEdgeError, _printable
 
 _BAR_WIDTH = 30
 
@@ -20,6 +20,14 @@ _SLICES_SHOWN = 5
 
 #: A threshold of one half is what everyone expects, and is not mentioned.
 _HALF = 0.5
+
+
+def shown(*parts: tuple[str, str]) -> Text:
+    """One line of parts, each with its style, without what would steer a terminal.
+
+    Text, not markup: paths and names come from outside, and may hold brackets or worse.
+    """
+    return Text.assemble(*((_printable(text).replace("\n", "\\n"), look) for text, look in parts))
 
 
 def print_result(document: dict[str, Any]) -> None:
@@ -48,9 +56,8 @@ def _print_table(title: str, source: str, rows: Iterable[tuple[str, Text]]) -> N
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(Text(name), value)
-    # Text, not markup: paths and names come from outside and may hold brackets.
     console = Console(highlight=False)
-    console.print(Text.assemble((title, "bold"), "  ", source))
+    console.print(shown((title, "bold"), ("  ", ""), (source, "")))
     console.print(table)
     console.print()
 
@@ -69,7 +76,8 @@ def _flag_rows(quality: dict[str, Any]) -> list[tuple[str, Text]]:
     """Red flags first."""
     flags = sorted(quality["flags"], key=lambda flag: flag["severity"] != "red")
     looks = {"red": ("red flag", "bold red"), "note": ("note", "yellow")}
-    return [(looks[f["severity"]][0], Text(f["message"], looks[f["severity"]][1])) for f in flags]
+    said = [(*looks[flag["severity"]], flag["message"]) for flag in flags]
+    return [(name, shown((message, look))) for name, look, message in said]
 
 
 def _measure_rows(quality: dict[str, Any]) -> list[tuple[str, Text]]:

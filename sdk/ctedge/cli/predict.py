@@ -12,6 +12,25 @@ import typer
 if TYPE_CHECKING:
     from ctedge.doors.door import Door
 
+#: Which slices of a DICOM folder are meant, as `read_scan` takes it; `ctedge assess` asks the same.
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="UID", help="Of DICOM: the series to read, by its UID (see `ctedge dicom list`)."
+    ),
+]
+AcquisitionOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Of DICOM: the one of several acquisitions to read.")
+]
+SelectOption = Annotated[
+    Literal["chest"] | None,
+    typer.Option(help="Of DICOM: let rules choose the chest among several series."),
+]
+OnGapOption = Annotated[
+    Literal["error", "resample"],
+    typer.Option(help="Of DICOM: what to do where slices are missing; resample fills them in."),
+]
+
 
 def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     scans: Annotated[
@@ -51,6 +70,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     strict: Annotated[
         bool, typer.Option("--strict", help="A scan with red flags is an error, not an answer.")
     ] = False,
+    series: SeriesOption = None,
+    acquisition: AcquisitionOption = None,
+    select: SelectOption = None,
+    on_gap: OnGapOption = "error",
     heatmap: Annotated[
         Path | None,
         typer.Option(
@@ -81,6 +104,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise typer.BadParameter("--heatmap and --overlay take one scan at a time")
     if explain and runtime is None and precision is None and device != "gpu":
         runtime, precision = "onnxruntime", "fp32"  # nothing else draws the finest map
+    how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
     failed = answered = False
     with ExitStack() as stack:
         doors = [
@@ -93,7 +117,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             try:
                 judge = _of_picture if is_picture(path) else _of_scan
                 for result, read_ms in judge(
-                    path, doors, assess=assess, strict=strict, explain=explain
+                    path, doors, how, assess=assess, strict=strict, explain=explain
                 ):
                     if explain and not answered:
                         _write_maps(result, heatmap, overlay)
@@ -116,7 +140,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def _of_scan(
-    path: str, doors: list[Door[Any]], *, explain: bool, **asked: bool
+    path: str, doors: list[Door[Any]], how: dict[str, Any], *, explain: bool, **asked: bool
 ) -> Iterator[tuple[Any, float | None]]:
     """What each model answers, and how long reading took, in ms: the scan is read once."""
     import time
@@ -124,18 +148,20 @@ def _of_scan(
     from ctedge.readers import read_scan
 
     start = time.perf_counter()
-    scan = read_scan(Path(path))
+    scan = read_scan(path, **how)
     read_ms = (time.perf_counter() - start) * 1e3
     for number, door in enumerate(doors):
         yield door.predict(scan, explain=explain and not number, **asked), read_ms
 
 
 def _of_picture(
-    path: str, doors: list[Door[Any]], *, explain: bool, **asked: bool
+    path: str, doors: list[Door[Any]], how: dict[str, Any], *, explain: bool, **asked: bool
 ) -> Iterator[tuple[Any, float | None]]:
     """What the models for slices answer; where there is none, what any other says of pictures."""
+    from ctedge.readers import refuse_options
     from ctedge.slices import SliceClassifier
 
+    refuse_options(path, how)
     fitting = [door for door in doors if isinstance(door, SliceClassifier)] or doors
     for number, door in enumerate(fitting):
         yield door.predict(path, explain=explain and not number, **asked), None

@@ -17,6 +17,8 @@ import re
 from types import MappingProxyType
 
 from ctedge.deidentify.actions import Options
+from ctedge.deidentify.opaque import OFFSETS, PIXELS
+from ctedge.deidentify.words import KNOWN_WORDS
 
 #: Makers, models, versions and kernels: LO and SH that the table leaves alone, and that decide
 #: how a CT looks. Kept where they read as such (`words.is_device_text`).
@@ -36,6 +38,22 @@ DESCRIPTIVE_TEXT = frozenset(
     {"PositionReferenceIndicator", "WindowCenterWidthExplanation", "LUTExplanation"}
 )
 
+#: Terms of PS3.16 Annex L for Body Part Examined, as far as CT, and what else the table allows.
+_BODY_PARTS = frozenset(
+    """
+    ABDOMEN ABDOMENPELVIS ADRENAL ANKLE AORTA ARM AXILLA BACK BLADDER BRAIN BREAST BRONCHUS
+    BUTTOCK CALCANEUS CALF CAROTID CEREBELLUM CERVIX CHEEK CHEST CHESTABDOMEN CHESTABDPELVIS
+    CIRCLEOFWILLIS CLAVICLE COCCYX COLON CORNEA CORONARYARTERY CSPINE CTSPINE DUODENUM EAR ELBOW
+    ESOPHAGUS EXTREMITY EYE EYELID FACE FEMUR FINGER FOOT GALLBLADDER HAND HEAD HEADNECK HEART
+    HIP HUMERUS IAC ILEUM ILIUM JAW JEJUNUM KIDNEY KNEE LARYNX LEG LIVER LSPINE LSSPINE LUNG
+    MAXILLA MEDIASTINUM MOUTH NECK NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE ORBIT OVARY
+    PANCREAS PAROTID PATELLA PELVIS PENIS PHARYNX PROSTATE RECTUM RIB SCALP SCAPULA SCLERA
+    SCROTUM SHOULDER SKULL SPINE SPLEEN SSPINE STERNUM STOMACH SUBMANDIBULAR TESTIS THIGH THORAX
+    THUMB THYMUS THYROID TLSPINE TMJOINT TOE TONGUE TRACHEA TSPINE URETER URETHRA UTERUS VAGINA
+    VULVA WHOLEBODY WRIST ZYGOMA
+    """.split()  # noqa: SIM905  (one string a line would not be read)
+)
+
 #: Attributes of a CT whose values are terms of the standard, PS3.3.
 TERMS = MappingProxyType(
     {
@@ -45,6 +63,7 @@ TERMS = MappingProxyType(
         "LossyImageCompressionMethod": frozenset(
             {"ISO_10918_1", "ISO_14495_1", "ISO_15444_1", "ISO_15444_15", "ISO_18181_1"}
         ),
+        "BodyPartExamined": _BODY_PARTS | {word.upper() for word in KNOWN_WORDS},
         "ModalityLUTType": frozenset({"OD", "HU", "US"}),
         "PatientSex": frozenset({"M", "F", "O"}),
         "PatientSexNeutered": frozenset({"ALTERED", "UNALTERED"}),
@@ -52,12 +71,8 @@ TERMS = MappingProxyType(
     }
 )
 
-#: Opaque bytes that are the image itself; only at the top, never in a sequence.
-PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
-
-#: LUT Data, and the palettes of enhanced images.
-LOOKUP_TABLES = frozenset({0x00283006, *range(0x00281201, 0x00281204)})
+#: Palettes, their descriptors and their UID: they colour an image, and no CT needs them.
+PALETTES = frozenset({*range(0x00281101, 0x00281105), 0x00281199, *range(0x00281201, 0x00281205)})
 
 #: Written by us, whatever stood there.
 OWN = frozenset({"SpecificCharacterSet", "PatientIdentityRemoved", "DeidentificationMethod"}) | {
@@ -69,7 +84,8 @@ NUMBERS = frozenset({"FL", "FD", "SS", "US", "SL", "UL", "SV", "UV", "AT"})
 NUMBER_TEXT = frozenset({"DS", "IS"})
 TEMPORAL = frozenset({"DA", "DT", "TM"})
 
-_NUMBER = re.compile(r"[+-]?(?:\d{1,12}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+#: Seven digits before the point are the micrometres of ten metres; a telephone has more.
+_NUMBER = re.compile(r"[+-]?(?:\d{1,7}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _AGE = re.compile(r"(\d{3})([DWMY])", re.ASCII)
 
 #: An age above this singles a person out (as in the HIPAA safe harbour, 45 CFR 164.514(b)(2)).
@@ -79,7 +95,7 @@ _OLDEST_YEARS = 89
 def is_outside_the_standard(tag: int) -> bool:
     """Private attributes, curves, overlays, group lengths, commands, and groups of no image."""
     group, element = tag >> 16, tag & 0xFFFF
-    repeating = group & 0xFF00 in (0x5000, 0x6000, 0x7F00) and tag not in PIXELS | OFFSETS
+    repeating = group & 0xFF00 in (0x5000, 0x6000, 0x7F00) and tag not in (*PIXELS, *OFFSETS)
     return bool(group % 2) or group < 0x0008 or element == 0 or group >= 0xFFFA or repeating
 
 

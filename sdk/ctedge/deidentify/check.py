@@ -7,40 +7,41 @@ and folders, never values.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ctedge import pool
+from ctedge.deidentify import together
 from ctedge.deidentify.actions import (
     CHARACTERISTICS_CODE,
     DATES_CODE,
     DESCRIPTORS_CODE,
+    EXTRA,
+    PURPOSE,
     Action,
     Options,
     action_table,
 )
 from ctedge.deidentify.clean import Cleaning, Rules
-from ctedge.deidentify.instance import NotForUs, check_pixels, pydicom_held_back, read
+from ctedge.deidentify.each import LOST, each_file
+from ctedge.deidentify.findings import Facts, Finding, Kind
+from ctedge.deidentify.instance import check_pixels
+from ctedge.deidentify.reading import NotForUs, Refused, pydicom_held_back, read
 from ctedge.deidentify.suspicion import suspicions
-from ctedge.deidentify.uids import REFERENCE_CHARACTERS, Keyed
+from ctedge.deidentify.uids import NEW_UID, PSEUDONYM, REFERENCE_CHARACTERS, Keyed
 from ctedge.errors import CTEdgeError, ScanNotFound
-
-Kind = Literal["identifying", "pixels", "slices", "reference", "unreadable"]
-
-#: What slices of one series share; numbers within this, in their own unit (pixels, mm, cosines).
-_SHARED = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")
-_TOLERANCE = 1e-4
+from ctedge.extras import require
 
 #: Changes that say nothing of a file that declares itself de-identified: a new pseudonym for a
 #: pseudonym, a new UID for a new UID, another shift of shifted dates.
 _EXPECTED = frozenset({Action.PSEUDONYM.value, Action.UID.value, Action.SHIFT.value})
+
+#: How persons are written: in components, with a comma, or in several words.
+_PERSONS = re.compile(r"[\^=,]|\S\s+\S")
 
 #: File meta information that names machines or people (PS3.10 Table 7.1-1).
 _META_LEFT = (
@@ -55,41 +56,13 @@ _META_LEFT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something that should not be.
-
-    Attributes:
-        kind: "identifying", "pixels" (they may identify), "slices" (they do not fit together),
-            "reference" (the scan's number is not its folder's) or "unreadable".
-        where: file or folder, below the folder that was checked.
-        what: attributes and rules, never values.
-    """
-
-    kind: Kind
-    where: str
-    what: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Facts:
-    """What one file tells; the values are digests, or numbers of geometry."""
-
-    path: Path
-    findings: tuple[Finding, ...] = ()
-    dicom: bool = True
-    same: dict[str, str] = field(default_factory=dict)
-    numbers: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    reference_fits: bool | None = None
-
-
 def check_folder(
     folder: Path,
     *,
     workers: int = 1,
     begin: Callable[[int], Callable[[], None]] = lambda _total: lambda: None,
 ) -> tuple[Finding, ...]:
-    """Check every DICOM file below a folder.
+    """Check every file below a folder.
 
     Args:
         folder: what to check; links in it are passed over.
@@ -97,7 +70,7 @@ def check_folder(
         begin: told how many files there are; what it returns is called once for each.
 
     Returns:
-        What was found, file by file, then folder by folder; empty if nothing was.
+        What was found, file by file, then folder by folder, then of names; empty if nothing was.
 
     Raises:
         ScanNotFound: no such folder, or no DICOM file in it.
@@ -106,54 +79,75 @@ def check_folder(
     if not folder.is_dir():
         raise ScanNotFound(f"{folder}: no such folder", fix="name a folder with DICOM files")
     action_table(Options())
-    paths = [Path(inside) / name for inside, _, names in os.walk(folder) for name in sorted(names)]
+    root = folder.resolve()
+    paths, folders = _below(root)
     advance = begin(len(paths))
-    facts: list[_Facts] = []
-    for _, one in pool.each(partial(_examine, folder.resolve()), paths, workers=workers):
-        facts.append(one)
+    facts: list[Facts] = []
+    for path, one in each_file(partial(_examine, root), paths, workers=workers):
+        facts.append(one or _unreadable(root, path, LOST))
         advance()
-    facts = sorted((one for one in facts if one.dicom), key=lambda one: one.path)
-    if not facts:
+    facts.sort(key=lambda one: one.path)
+    if not any(one.dicom for one in facts):
         raise ScanNotFound(
             f"{folder}: no DICOM file in this folder or below it",
             found=f"{len(paths)} other files",
             fix="name a folder with DICOM files",
         )
     found = [finding for one in facts for finding in one.findings]
-    by_folder: dict[Path, list[_Facts]] = defaultdict(list)
+    by_folder: dict[Path, list[Facts]] = defaultdict(list)
     for one in facts:
         by_folder[one.path.parent].append(one)
     for place, members in sorted(by_folder.items()):
-        found += _of_folder(str(place.relative_to(folder)), members)
-    return tuple(found)
+        found += together.of_folder(str(place.relative_to(root)), members)
+    return (*found, *together.of_names(root, folders, facts))
 
 
-def _examine(root: Path, path: Path) -> _Facts:
+def _below(root: Path) -> tuple[list[Path], list[Path]]:
+    """Files (and links to folders, that are not followed), and folders."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    for inside, below, names in os.walk(root):
+        for name in sorted((*below, *names)):
+            path = Path(inside) / name
+            is_folder = name in below and not path.is_symlink()
+            (folders if is_folder else files).append(path)
+    return files, folders
+
+
+def _unreadable(root: Path, path: Path, what: str) -> Facts:
+    where = str(path.relative_to(root))
+    return Facts(path=path, findings=(_finding("unreadable", where, what),))
+
+
+def _examine(root: Path, path: Path) -> Facts:
     """One file; runs in a worker process."""
-    where = os.path.relpath(path, root)
+    where = str(path.relative_to(root))
     with pydicom_held_back():
         try:
             dataset = read(path)
             check_pixels(dataset)
-            reference_fits = _take_reference(dataset, path.resolve().parent.name)
+            reference_fits = _take_reference(dataset, path.parent.name)
             whats: list[tuple[Kind, str]] = [("identifying", what) for what in _left(dataset)]
             whats += [("pixels", reason) for reason in suspicions(dataset)]
-            same, numbers = _identity(dataset), _geometry(dataset)
-        except NotForUs:
-            return _Facts(path=path, dicom=False)
+            return Facts(
+                path=path,
+                findings=tuple(_finding(kind, where, what) for kind, what in whats),
+                same=together.identity(dataset),
+                texts=together.texts(dataset),
+                numbers=together.numbers(dataset),
+                position=together.position(dataset),
+                reference_fits=reference_fits,
+            )
+        except NotForUs as why:
+            what = f"{why}: what it says cannot be checked"
+            return Facts(path=path, findings=(_finding("names", where, what),), dicom=False)
+        except Refused as why:
+            return _unreadable(root, path, "; ".join(why.args[0]))
         except CTEdgeError as error:
             what = f"{error.what}: {error.found}" if error.found else error.what
-            return _Facts(path=path, findings=(_finding("unreadable", where, what),))
         except Exception as error:  # noqa: BLE001  (pydicom raises many kinds on damaged values)
             what = f"damaged: {type(error).__name__}"
-            return _Facts(path=path, findings=(_finding("unreadable", where, what),))
-    return _Facts(
-        path=path,
-        findings=tuple(_finding(kind, where, what) for kind, what in whats),
-        same=same,
-        numbers=numbers,
-        reference_fits=reference_fits,
-    )
+    return _unreadable(root, path, what)
 
 
 def _finding(kind: Kind, where: str, what: str) -> Finding:
@@ -197,58 +191,40 @@ def _left(dataset: Any) -> list[str]:
     )
     any_key = Keyed(b"of a check, that writes nothing!")
     counts = Cleaning(dataset, Rules(options=options, keyed=any_key)).counts
-    left += sorted({name for name, action in counts if not (declared and action in _EXPECTED)})
+    left += {name for name, action in counts if not (declared and action in _EXPECTED)}
+    left += _not_new(dataset)
+    return sorted(set(left))
+
+
+def _not_new(dataset: Any) -> set[str]:
+    """What is no pseudonym and no new UID, whatever the file declares of itself.
+
+    What another program has put in the place of a number, a UID or a date cannot be told from what
+    stood there; what this one writes has a form of its own.
+    """
+    name, number = (str(dataset.get(key) or "").strip() for key in ("PatientName", "PatientID"))
+    left = {"PatientName"} if _PERSONS.search(name) else set()
+    instance = str(dataset.get("SOPInstanceUID", ""))
+    if str(dataset.file_meta.get("MediaStorageSOPInstanceUID", instance)) != instance:
+        left.add("MediaStorageSOPInstanceUID")
+    method = dataset.get("DeidentificationMethod") or ()
+    if not any(str(part).startswith("ctedge ") for part in _listed(method)):
+        return left
+    for key, value in (("PatientName", name), ("PatientID", number)):
+        if not PSEUDONYM.fullmatch(value):
+            left.add(key)
+    known = require("pydicom.uid", extra=EXTRA, purpose=PURPOSE).UID_dictionary
+    for element in dataset.iterall():
+        if element.VR == "UI" and element.tag.group > 2:
+            uids = (str(uid) for uid in _listed(element.value or ()))
+            if not all(uid in known or uid.startswith(NEW_UID) for uid in uids):
+                left.add(element.keyword or "an unknown UID")
     return left
+
+
+def _listed(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _methods(dataset: Any) -> Iterable[Any]:
     return dataset.get("DeidentificationMethodCodeSequence") or ()
-
-
-def _identity(dataset: Any) -> dict[str, str]:
-    """Digests of what tells patients, studies, series and instances apart."""
-    names = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    texts = {name: str(dataset.get(name) or "").encode() for name in names}
-    return {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
-
-
-def _geometry(dataset: Any) -> dict[str, tuple[float, ...]]:
-    numbers = {}
-    for name in _SHARED:
-        value = dataset.get(name)
-        values = [] if value is None else value if hasattr(value, "__len__") else [value]
-        numbers[name] = tuple(float(number) for number in values)
-    return numbers
-
-
-def _of_folder(place: str, members: list[_Facts]) -> list[Finding]:
-    known = [one for one in members if one.same]
-    found = [
-        _finding("slices", place, f"{len(values)} different {name} in one folder")
-        for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
-        if len(values := {one.same[name] for one in known}) > 1
-    ]
-    instances = [one.same["SOPInstanceUID"] for one in known]
-    if len(set(instances)) < len(instances):
-        found.append(_finding("slices", place, "SOPInstanceUID repeats"))
-    by_series: dict[str, list[_Facts]] = defaultdict(list)
-    for one in known:
-        by_series[one.same["SeriesInstanceUID"]].append(one)
-    for slices in by_series.values():
-        found += [
-            _finding("slices", place, f"the slices of a series differ in {name}")
-            for name in _SHARED
-            if any(_unlike(a.numbers[name], b.numbers[name]) for a, b in pairwise(slices))
-        ]
-    fits = {one.reference_fits for one in known}
-    if False in fits:
-        count = sum(one.reference_fits is False for one in known)
-        what = f"(0040,0275)[0](0040,0009) is not the folder's name in {count} files"
-        found.append(_finding("reference", place, what))
-    if None in fits and len(fits) > 1:
-        found.append(_finding("reference", place, "some files have no reference number"))
-    return found
-
-
-def _unlike(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return len(a) != len(b) or any(abs(x - y) > _TOLERANCE for x, y in zip(a, b, strict=True))

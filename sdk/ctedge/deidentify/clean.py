@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, MutableSequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.deidentify import attributes
+from ctedge.deidentify import attributes, opaque
 from ctedge.deidentify.actions import EXTRA, PURPOSE, Action, Options, action_table
 from ctedge.deidentify.attributes import NUMBER_TEXT, NUMBERS, TEMPORAL
 from ctedge.deidentify.codes import CODE_KEYWORDS, standard_code
@@ -97,7 +97,7 @@ class Cleaning:
 
     def _element(self, source: Any, tag: Any, keyword: str, *, top: bool) -> Any:
         action = self._table.get(int(tag))
-        if keyword in (PRIVATE, GRAPHICS, UNKNOWN):
+        if keyword in (PRIVATE, GRAPHICS, UNKNOWN) or tag in attributes.PALETTES:
             action = Action.REMOVE
         if action is Action.REMOVE:
             if source.get_item(tag).value not in (None, b"", "", []):
@@ -107,6 +107,8 @@ class Cleaning:
             element = source[tag]
             if not self._is_of_its_vr(element):
                 raise ValueError(element.VR)
+            if tag in opaque.OFFSETS or tag in opaque.PIXELS or tag == opaque.LUT_DATA:
+                return self._opaque(source, element, top=top)
             return self._judged(element, action, top=top)
         except Exception:  # noqa: BLE001  (pydicom raises many kinds on damaged values)
             self.counts[keyword, UNREADABLE] += 1
@@ -118,6 +120,24 @@ class Cleaning:
         return bool(set(element.VR.split(" or ")) & known) or (
             element.VR in NUMBERS and bool(known & NUMBERS)
         )
+
+    def _opaque(self, source: Any, element: Any, *, top: bool) -> Any:
+        """The image's own bytes, and no more of them than belong to it."""
+        if element.tag == opaque.LUT_DATA:
+            value = opaque.lookup_table(source, element.value)
+            if value is not None:
+                cut = len(value) < len(
+                    _values(element) if isinstance(value, list) else element.value
+                )
+                self._count(element, Action.CLEAN, changed=cut)
+                return self._with(element, value)
+        elif top and (
+            element.tag == opaque.pixel_tag(source)
+            or (element.tag in opaque.OFFSETS and opaque.has_fitting_offsets(source))
+        ):
+            return element
+        self._count(element, Action.REMOVE)
+        return None
 
     def _judged(self, element: Any, action: Action | None, *, top: bool) -> Any:
         if action in (Action.EMPTY, Action.DUMMY):
@@ -133,7 +153,7 @@ class Cleaning:
         elif action is Action.CLEAN or element.keyword in attributes.DESCRIPTIVE_TEXT:
             judged = self._mapped(element, self._cleaned, Action.CLEAN)
         else:
-            judged = self._kept(element, action, top=top)
+            judged = self._kept(element, action)
         return judged
 
     def _renamed(self, element: Any, *, top: bool) -> Any:
@@ -179,7 +199,7 @@ class Cleaning:
     def _cleaned(self, text: object) -> str:
         return cleaned(str(text), self.witnesses.words)
 
-    def _kept(self, element: Any, action: Action | None, *, top: bool) -> Any:
+    def _kept(self, element: Any, action: Action | None) -> Any:
         """What stays as it is, if every value of it may; else nothing."""
         values = _values(element)
         if action is Action.AGE:
@@ -187,17 +207,10 @@ class Cleaning:
             if None not in ages:
                 self._count(element, action, changed=ages != [str(value) for value in values])
                 return self._with(element, ages)
-        elif self._may_stay(element, values, top=top):
+        elif all(self._may_value_stay(element.keyword, element.VR, value) for value in values):
             return element
         self._count(element, Action.REMOVE)
         return None
-
-    def _may_stay(self, element: Any, values: list[Any], *, top: bool) -> bool:
-        if element.tag in attributes.PIXELS | attributes.OFFSETS:
-            return top
-        if element.tag in attributes.LOOKUP_TABLES and element.VR == "OW":
-            return True
-        return all(self._may_value_stay(element.keyword, element.VR, value) for value in values)
 
     def _may_value_stay(self, keyword: str, vr: str, value: Any) -> bool:
         words = self.witnesses.words

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ctedge import pool
 from ctedge.deidentify.actions import EDITION, Options, action_table
 from ctedge.deidentify.clean import Rules
-from ctedge.deidentify.instance import NotForUs, Refused, deidentify
+from ctedge.deidentify.each import LOST, each_file
+from ctedge.deidentify.instance import deidentify
+from ctedge.deidentify.places import check_holds_dicom, files_below, separate
+from ctedge.deidentify.reading import NotForUs, Refused
 from ctedge.deidentify.record import (
     Outcome,
     journal_line,
@@ -28,7 +30,7 @@ from ctedge.deidentify.record import (
     write_record,
 )
 from ctedge.deidentify.uids import Keyed, make_key, read_key
-from ctedge.errors import InputError, OutputError, ScanNotFound, UnreadableScan
+from ctedge.errors import InputError, OutputError, UnreadableScan
 from ctedge.files import write_atomic
 
 _KEY, _JOB, _JOURNAL, _LOCK = "key", "job.json", "journal.jsonl", "lock"
@@ -89,24 +91,29 @@ def deidentify_folder(  # noqa: PLR0913 - one keyword an independent choice
         begin: told how many files there are to do; what it returns is called once for each.
 
     Raises:
-        ScanNotFound: no such folder.
+        ScanNotFound: no such folder, or no DICOM file in it.
         InputError: the folders lie in each other, or the key file holds no key.
         OutputError: `output` holds something else, or cannot be written.
         MissingExtra: the packages for it are not installed.
     """
     job_options = options or Options()
     action_table(job_options)  # a missing package is said before anything is written
-    source, output = _separate(source, output)
+    source, output = separate(source, output)
     private = output.with_name(f"{output.name}.private")
     _check_empty_or_ours(output, private)
+    key = _known_key(private, key_file, source, output)
+    check_holds_dicom(source)
     try:
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
         output.mkdir(exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot write {output}", found=error.strerror) from error
+        raise OutputError(
+            f"cannot write {output}",
+            found=error.strerror,
+            fix="choose an output folder in one that this user may write to",
+        ) from error
     with _alone(private):
-        key = _key(private, key_file, source, output)
-        rules = Rules(options=job_options, keyed=Keyed(key))
+        rules = Rules(options=job_options, keyed=Keyed(key or _made_key(private)))
         job = Job(source=source, output=output, rules=rules)
         _settle(job)
         outcomes = _run(job, workers, begin)
@@ -117,28 +124,6 @@ def deidentify_folder(  # noqa: PLR0913 - one keyword an independent choice
             outcomes=outcomes,
         )
     return Summary(outcomes=outcomes, record=job.record, private=job.private)
-
-
-def _separate(source: Path, output: Path) -> tuple[Path, Path]:
-    if not source.is_dir():
-        raise ScanNotFound(f"{source}: no such folder", fix="name the folder with DICOM files")
-    source, resolved = source.resolve(), output.resolve()
-    if not resolved.name:
-        raise OutputError(f"{output} has no name", fix="choose another output folder")
-    beside = resolved.with_name(f"{resolved.name}.private")
-    for path in (output, beside):
-        if path.is_symlink():
-            raise OutputError(f"{path} is a link", fix="name the folder itself")
-    output = resolved
-    for a, b in ((source, output), (source, beside)):
-        if a == b or a in b.parents or b in a.parents:
-            raise InputError(
-                "the input and the output folder lie in each other",
-                found=f"{source} and {output}",
-                expected="two folders apart, so that nothing is read that was written",
-                fix="choose an output folder elsewhere",
-            )
-    return source, output
 
 
 def _check_empty_or_ours(output: Path, private: Path) -> None:
@@ -165,10 +150,17 @@ def _alone(private: Path) -> Iterator[None]:
         yield
 
 
-def _key(private: Path, key_file: Path | None, source: Path, output: Path) -> bytes:
+def _made_key(private: Path) -> bytes:
+    """A new key, unless another process has made one meanwhile."""
+    own = private / _KEY
+    return read_key(own) if own.exists() else make_key(own)
+
+
+def _known_key(private: Path, key_file: Path | None, source: Path, output: Path) -> bytes | None:
+    """The key that was named, or that of the job; None where one is still to be made."""
     if key_file is None:
         own = private / _KEY
-        return read_key(own) if own.exists() else make_key(own)
+        return read_key(own) if own.exists() else None
     resolved = key_file.resolve()
     if output in resolved.parents or source in resolved.parents:
         raise InputError(
@@ -208,35 +200,34 @@ def _settle(job: Job) -> None:
     for folder, folders, files in os.walk(job.output):
         if any((Path(folder) / name).is_symlink() for name in (*folders, *files)):
             raise OutputError(f"{folder} holds links", fix="choose another output folder")
-        for leftover in Path(folder).glob(_PARTIAL):
-            leftover.unlink()
+    _clear(job.output)
+
+
+def _clear(output: Path) -> None:
+    """Remove what a process that was killed has written half."""
+    for leftover in output.rglob(_PARTIAL):
+        leftover.unlink()
 
 
 def _run(job: Job, workers: int, begin: Callable[[int], Callable[[], None]]) -> tuple[Outcome, ...]:
     journal = job.private / _JOURNAL
     outcomes = read_journal(journal)
-    todo = [path for path in _files_below(job.source) if not _is_done(job, path, outcomes)]
+    todo = [path for path in files_below(job.source) if not _is_done(job, path, outcomes)]
     advance = begin(len(todo))
     with journal.open("ab") as stream:
         stream.write(b"\n")  # ends a line that was torn off
-        for _, outcome in pool.each(partial(_one, job), todo, workers=workers):
-            stream.write(journal_line(outcome).encode())
-            stream.flush()
+        for path, answer in each_file(partial(_one, job), todo, workers=workers):
+            outcome = answer or _outcome(job, path)(state="damaged", reasons=[LOST])
+            if answer is not None:  # what was lost is tried again when the job goes on
+                stream.write(journal_line(outcome).encode())
+                stream.flush()
             before = outcomes.get(outcome.source)
             if before is not None and before.output not in (None, outcome.output):
                 (job.output / str(before.output)).unlink(missing_ok=True)  # of an older input
             outcomes[outcome.source] = outcome
             advance()
+    _clear(job.output)  # of a worker that was lost
     return tuple(outcomes.values())
-
-
-def _files_below(source: Path) -> list[Path]:
-    """Relative paths of all entries but folders; links to folders are entries, and not followed."""
-    found = []
-    for folder, folders, files in os.walk(source, followlinks=False):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        found += [(Path(folder) / name).relative_to(source) for name in (*files, *links)]
-    return sorted(found)
 
 
 def _is_done(job: Job, path: Path, outcomes: dict[str, Outcome]) -> bool:
@@ -252,17 +243,21 @@ def _is_done(job: Job, path: Path, outcomes: dict[str, Outcome]) -> bool:
     return written.is_file() and written.stat().st_size == before.output_bytes
 
 
-def _one(job: Job, path: Path) -> Outcome:
-    """De-identify one file; runs in a worker process."""
+def _outcome(job: Job, path: Path) -> Callable[..., Outcome]:
+    """An outcome of this file, but for what became of it."""
     status = (job.source / path).lstat()
-    name = job.rules.keyed.file_name(path)
-    made = partial(
+    return partial(
         Outcome,
         source=path.as_posix(),
-        name=name,
+        name=job.rules.keyed.file_name(path),
         size_bytes=status.st_size,
         changed_ns=status.st_mtime_ns,
     )
+
+
+def _one(job: Job, path: Path) -> Outcome:
+    """De-identify one file; runs in a worker process."""
+    made = _outcome(job, path)
     try:
         clean = deidentify(job.source / path, job.rules)
     except NotForUs as why:
@@ -272,7 +267,7 @@ def _one(job: Job, path: Path) -> Outcome:
     except UnreadableScan as error:
         parts = (error.what, error.found)
         return made(state="damaged", reasons=[str(part) for part in parts if part])
-    target = Path(clean.reference) / f"{name}.dcm"
+    target = Path(clean.reference) / f"{job.rules.keyed.file_name(path)}.dcm"
     write_atomic(job.output / target, clean.data)
     return made(
         state="written",

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
-import stat
-import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ctedge
 from ctedge.deidentify.actions import EDITION, EXTRA, PURPOSE
-from ctedge.deidentify.attributes import PIXELS, moved
+from ctedge.deidentify.attributes import moved
 from ctedge.deidentify.clean import Cleaning, Rules, essentials_lost
-from ctedge.deidentify.suspicion import (
-    CT_CLASSES,
-    MEDIA_DIRECTORY,
-    native_bytes,
-    suspicions,
+from ctedge.deidentify.opaque import pixel_tag
+from ctedge.deidentify.reading import (
+    COPY_AGAIN,
+    DEFLATED,
+    NotForUs,
+    Refused,
+    damaged,
+    pydicom_held_back,
+    read,
+    start_of_dataset,
 )
+from ctedge.deidentify.suspicion import CT_CLASSES, native_bytes, suspicions
 from ctedge.errors import CTEdgeError, UnreadableScan
 from ctedge.extras import require
 
-#: Larger is no CT: 2 GiB.
-MAX_FILE_BYTES = 2 << 30
-
 #: A UID of ours, made from a random UUID: who wrote the file meta information (PS3.10 7.1).
 IMPLEMENTATION_UID = "2.25.267187820403968846461123183508561757099"
-
-_COPY_AGAIN = "copy the file again from its source"
-_STEP_BYTES = 1 << 24
-_DEFLATED = ("1.2.840.10008.1.2.1.99",)
 
 #: Without these a slice is no image, or no slice: losing one is damage, not cleaning.
 ESSENTIAL = (
@@ -59,18 +53,7 @@ ESSENTIAL = (
     "RescaleSlope",
     "RescaleIntercept",
     "PixelPaddingValue",
-    "PixelData",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
 )
-
-
-class NotForUs(Exception):
-    """No DICOM file, or a DICOMDIR: passed over, and said so."""
-
-
-class Refused(Exception):
-    """The image may show who the patient is; `args[0]` lists why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +76,7 @@ def deidentify(path: Path, rules: Rules) -> CleanFile:
 
     Raises:
         NotForUs: no DICOM file.
-        Refused: its pixels may identify, or an identifying value would be left.
+        Refused: its pixels may identify, or hide something; or an identifying value would be left.
         UnreadableScan: it is damaged, or built to do harm.
         MissingExtra: the packages for it are not installed.
     """
@@ -105,7 +88,7 @@ def deidentify(path: Path, rules: Rules) -> CleanFile:
     except (NotForUs, Refused, CTEdgeError):
         raise
     except Exception as error:  # noqa: BLE001  (pydicom raises many kinds on damaged files)
-        raise _damaged(error) from None  # the traceback may quote a value, as its message may
+        raise damaged(error) from None  # the traceback may quote a value, as its message may
 
 
 def check_pixels(dataset: Any) -> None:
@@ -117,13 +100,13 @@ def check_pixels(dataset: Any) -> None:
     meta_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     if str(dataset.get("SOPClassUID", "")) not in CT_CLASSES:
         if meta_class in CT_CLASSES:
-            raise UnreadableScan("SOPClassUID and the file meta differ", fix=_COPY_AGAIN)
+            raise UnreadableScan("SOPClassUID and the file meta differ", fix=COPY_AGAIN)
         return  # refused anyway
     counts = native_bytes(dataset)
-    if not any(dataset.get_item(tag) for tag in PIXELS if tag in dataset):
-        raise UnreadableScan("the image has no pixels", fix=_COPY_AGAIN)
+    if pixel_tag(dataset) is None:
+        raise UnreadableScan("the image has no pixels", fix=COPY_AGAIN)
     if counts is not None and counts[0] < counts[1]:
-        raise UnreadableScan("the pixels are cut off", found=counts[0], fix=_COPY_AGAIN)
+        raise UnreadableScan("the pixels are cut off", found=counts[0], fix=COPY_AGAIN)
 
 
 def _deidentified(source: Any, rules: Rules) -> CleanFile:
@@ -133,11 +116,13 @@ def _deidentified(source: Any, rules: Rules) -> CleanFile:
     cleaning = Cleaning(source, rules)
     out = cleaning.dataset
     lost = essentials_lost(source, out, ESSENTIAL)
+    if pixel_tag(out) is None:
+        lost.append("pixels")
     if lost or not source.get("SOPInstanceUID"):
         raise UnreadableScan(
             "an attribute that the image needs is missing or no value of its kind",
             found=", ".join(lost) or "no SOPInstanceUID",
-            fix=_COPY_AGAIN,
+            fix=COPY_AGAIN,
         )
     reference = rules.keyed.reference(str(source.get("SeriesInstanceUID", "")))
     _say_what_was_done(out, rules, reference)
@@ -145,83 +130,6 @@ def _deidentified(source: Any, rules: Rules) -> CleanFile:
     if cleaning.witnesses.left_in(_plain(data, out.file_meta)):
         raise Refused(["an identifying value would be left in the file, its pixels included"])
     return CleanFile(data=data, reference=reference, counts=cleaning.counts)
-
-
-def _damaged(error: Exception) -> UnreadableScan:
-    return UnreadableScan("the DICOM file is damaged", found=type(error).__name__, fix=_COPY_AGAIN)
-
-
-@contextlib.contextmanager
-def pydicom_held_back() -> Iterator[None]:
-    """Without pydicom's warnings, which quote the values that must not be shown anywhere."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
-
-
-def read(path: Path) -> Any:
-    """The dataset in a file, whole.
-
-    Raises:
-        NotForUs: no DICOM file, a DICOMDIR, or no regular file.
-        UnreadableScan: damaged, too large, or of a transfer syntax that the standard lacks.
-    """
-    pydicom = require("pydicom", extra=EXTRA, purpose=PURPOSE)
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
-        raise NotForUs("no regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise UnreadableScan("the file is too large", expected=f"at most {MAX_FILE_BYTES} bytes")
-    try:
-        with path.open("rb") as stream:
-            if stream.read(132)[128:] != b"DICM":
-                raise NotForUs("no DICOM file")
-        meta = pydicom.filereader.read_file_meta_info(path)
-        _check_meta(meta)
-        if meta.TransferSyntaxUID in _DEFLATED:
-            data = path.read_bytes()
-            _check_inflated(data[_start_of_dataset(data) :])
-        return pydicom.dcmread(path)
-    except (NotForUs, CTEdgeError):
-        raise
-    except Exception as error:  # noqa: BLE001  (as above)
-        raise _damaged(error) from None
-
-
-def _check_meta(meta: Any) -> None:
-    syntax = meta.get("TransferSyntaxUID", "")
-    if str(meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
-        raise NotForUs("a DICOMDIR")
-    known = require("pydicom.uid", extra=EXTRA, purpose=PURPOSE).UID_dictionary
-    if known.get(str(syntax), ("", ""))[1] != "Transfer Syntax":
-        raise UnreadableScan(
-            "the transfer syntax is none that is known",
-            fix="export the series from the scanner again, in a standard transfer syntax",
-        )
-
-
-def _start_of_dataset(data: bytes) -> int:
-    """Behind preamble, prefix, and the group length element (12 bytes) that tells of group 2."""
-    return 132 + 12 + int.from_bytes(data[140:144], "little")
-
-
-def _check_inflated(data: bytes) -> None:
-    """A few bytes can inflate to any number: look before pydicom does."""
-    engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    total = 0
-    while data and not engine.eof:
-        total += len(engine.decompress(data, _STEP_BYTES))
-        data = engine.unconsumed_tail
-        if total > MAX_FILE_BYTES:
-            raise UnreadableScan(
-                "the deflated dataset is too large", expected=f"at most {MAX_FILE_BYTES} bytes"
-            )
 
 
 def _say_what_was_done(out: Any, rules: Rules, reference: str) -> None:
@@ -260,7 +168,7 @@ def _encoded(out: Any, source: Any) -> bytes:
 
 def _plain(data: bytes, meta: Any) -> bytes:
     """The bytes in which a value can be found: a deflated dataset inflated."""
-    if meta.TransferSyntaxUID not in _DEFLATED:
+    if meta.TransferSyntaxUID not in DEFLATED:
         return data
-    start = _start_of_dataset(data)
+    start = start_of_dataset(data)
     return data[:start] + zlib.decompress(data[start:], -zlib.MAX_WBITS)

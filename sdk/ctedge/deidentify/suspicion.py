@@ -8,7 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ctedge.deidentify.comments import has_foreign_comment
+from ctedge.deidentify.actions import EXTRA, PURPOSE
+from ctedge.deidentify.comments import is_foreign
+from ctedge.deidentify.frames import Beyond, follow
+from ctedge.deidentify.opaque import pixel_tag
+from ctedge.extras import require
 
 #: CT Image, Enhanced CT and Legacy Converted Enhanced CT Image Storage, PS3.4 B.5. Everything else
 #: (secondary captures, reports, encapsulated documents, presentation states, …) is no CT slice.
@@ -17,6 +21,7 @@ CT_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", 
 #: The storage class of a DICOMDIR, PS3.4 B.5.
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
+_PIXEL_DATA = 0x7FE00010
 _SCREEN_WORDS = ("SCREEN", "SNAPSHOT", "DOSE", "REPORT", "CAPTURE", "PROTOCOL")
 _DOSE_TEXT = re.compile(
     r"dose\s*(?:report|record|info|summary|page|screen)|patient\s*protocol|screen\s*(?:save|shot)",
@@ -50,8 +55,19 @@ def _rules(dataset: Any) -> list[tuple[str, bool]]:
         ("coloured pixels", _number(dataset.get("SamplesPerPixel"), 1) != 1),
         ("an overlay inside the pixels", _has_embedded_overlay(dataset)),
         ("more bytes than pixels", _has_spare_bytes(dataset)),
-        ("a comment in the pixels that no known encoder writes", has_foreign_comment(dataset)),
+        ("marks in the bits beside the pixels' own", _has_marks_beside(dataset)),
+        *_of_compressed(dataset),
     ]
+
+
+def _of_compressed(dataset: Any) -> list[tuple[str, bool]]:
+    if pixel_tag(dataset) != _PIXEL_DATA or not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return []
+    try:
+        foreign = is_foreign(follow(dataset).texts)
+    except Beyond as error:
+        return [(f"compressed pixels with {error}", True)]
+    return [("a comment in the pixels that no known encoder writes", foreign)]
 
 
 def _says_yes(dataset: Any, keyword: str) -> bool:
@@ -85,8 +101,9 @@ def _has_spare_bytes(dataset: Any) -> bool:
 
 def native_bytes(dataset: Any) -> tuple[int, int] | None:
     """How many bytes of native pixels are there, and how many the image has; None if compressed."""
-    raw = dataset.get_item("PixelData") if "PixelData" in dataset else None
-    if raw is None or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+    tag = pixel_tag(dataset)
+    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if tag is None or (compressed and tag == _PIXEL_DATA):
         return None
     bits = 1
     for keyword, default in (
@@ -97,4 +114,33 @@ def native_bytes(dataset: Any) -> tuple[int, int] | None:
         ("BitsAllocated", 0),
     ):
         bits *= _number(dataset.get(keyword), default)
-    return len(raw.value or b""), -(-bits // 8)
+    return len(dataset.get_item(tag).value), -(-bits // 8)
+
+
+def _has_marks_beside(dataset: Any) -> bool:
+    """Whether bits that are not the pixels' hold more than zeros, or copies of the highest bit.
+
+    Old overlays lie there, and can be told by nothing else where their group is gone.
+    """
+    counts = native_bytes(dataset)
+    width = _number(dataset.get("BitsAllocated"), 0)
+    stored = _number(dataset.get("BitsStored"), width)
+    high = _number(dataset.get("HighBit"), stored - 1)
+    if counts is None or pixel_tag(dataset) != _PIXEL_DATA or not 0 < stored < width <= 32:
+        return False
+    if width % 8 or width == 24 or not stored - 1 <= high < width:
+        return True
+    numpy = require("numpy", extra=EXTRA, purpose=PURPOSE)
+    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    if width == 8:
+        order = "<"
+    whole = counts[0] // (width // 8) * (width // 8)
+    pixels = numpy.frombuffer(dataset.PixelData[:whole], f"{order}u{width // 8}")
+    beyond = pixels >> (high + 1)
+    ones = (1 << (width - 1 - high)) - 1
+    own = (pixels >> high & 1) * ones
+    below = pixels & ((1 << (high + 1 - stored)) - 1)
+    marked = (beyond != 0) & (beyond != own)
+    if marked.any() and (padding := dataset.get("PixelPaddingValue")) is not None:
+        marked &= pixels != int(padding) % (1 << width)
+    return bool(marked.any() or below.any())

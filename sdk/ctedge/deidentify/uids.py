@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -26,6 +27,11 @@ MOST_DAYS = 3650
 REFERENCE_CHARACTERS = 9
 
 
+#: The forms of a pseudonym and of a new UID.
+PSEUDONYM = re.compile("P[A-Z2-7]{12}")
+NEW_UID = "2.25."
+
+
 class Keyed:
     """Pseudonyms, UIDs and shifts under one key."""
 
@@ -37,7 +43,7 @@ class Keyed:
         number = int.from_bytes(self._digest("uid", old)[:16], "big")
         number = number & ~(0xF << 76) | 8 << 76
         number = number & ~(0x3 << 62) | 2 << 62
-        return f"2.25.{number}"
+        return f"{NEW_UID}{number}"
 
     def pseudonym(self, patient: str) -> str:
         """What a patient is called: P and 12 letters or digits."""

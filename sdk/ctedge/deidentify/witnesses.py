@@ -11,6 +11,9 @@ from ctedge.errors import UnreadableScan
 #: Sequences of sequences: an enhanced CT has three. Deeper is refused.
 MAX_DEPTH = 16
 
+#: Attributes at all depths: enhanced CT has about 60 for each frame.
+MAX_ELEMENTS = 200_000
+
 #: Looked for as a whole in the bytes of the output, besides every person's name and every UID.
 _IDENTIFIERS = frozenset(
     {
@@ -43,7 +46,13 @@ class Witnesses:
     def __init__(self, dataset: Any) -> None:
         self.words: set[str] = set()
         self.values: set[bytes] = set()
-        for element in _elements(dataset, 0):
+        for count, element in enumerate(_elements(dataset, 0)):
+            if count > MAX_ELEMENTS:
+                raise UnreadableScan(
+                    "attributes without end",
+                    expected=f"at most {MAX_ELEMENTS}",
+                    fix="leave this file out",
+                )
             texts = [str(value) for value in _values(element)]
             if element.VR == "PN":
                 for text in texts:

@@ -8,11 +8,13 @@ beside the spine (`ctedge.lungs.gutter`).
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 
-from ctedge.errors import NoLungs
+from ctedge.errors import InputError, NoLungs
 from ctedge.extras import require
 from ctedge.lungs import air, airways, cage, grid, gutter, parts, shapes, sides
 from ctedge.lungs.grid import Labels, Mask, WorkingGrid
@@ -35,7 +37,7 @@ LEAST_LUNGS_ML = 200.0
 LEAST_LUNG_ML = 60.0
 
 
-def segment_lungs(scan: CTScan, *, full_resolution: bool = False) -> LungMask:
+def segment_lungs(scan: CTScan | npt.ArrayLike, *, full_resolution: bool = False) -> LungMask:
     """Find both lungs of a chest CT.
 
     Works on voxels about 3 mm apart, which is what the networks see; of a 512 x 512 x 300 scan
@@ -44,8 +46,8 @@ def segment_lungs(scan: CTScan, *, full_resolution: bool = False) -> LungMask:
     are not found. Effusion cannot be told from them.
 
     Args:
-        scan: HU in LAS order. Where a bare array states no voxel size, a chest of usual size is
-            assumed, and the result says so.
+        scan: HU in LAS order, or an (X, Y, Z) array of them. Where a bare array states no voxel
+            size, a chest of usual size is assumed, and the result says so.
         full_resolution: carry the borders over to the scan's own voxels, plane by plane.
 
     Returns:
@@ -53,9 +55,11 @@ def segment_lungs(scan: CTScan, *, full_resolution: bool = False) -> LungMask:
 
     Raises:
         NoLungs: there is no lung in the scan.
+        InputError: neither a scan nor an array of HU.
         UnreadableScan, CodecUnavailable: a slice cannot be read or decoded.
         MissingExtra: scipy is not installed.
     """
+    scan = as_scan(scan)
     ndimage = require("scipy.ndimage", extra="lungs", purpose="finding the lungs")
     working = grid.pick(scan)
     body_air = air.find(working, ndimage)
@@ -76,6 +80,23 @@ def segment_lungs(scan: CTScan, *, full_resolution: bool = False) -> LungMask:
         cut_at_bottom=bool(labels[:, :, 0].any()),
         source=scan.source,
     )
+
+
+def as_scan(scan: CTScan | npt.ArrayLike) -> CTScan:
+    """The scan that was given, or that of an (X, Y, Z) array of HU.
+
+    Raises:
+        InputError: a path, or no array of HU.
+    """
+    if isinstance(scan, CTScan):
+        return scan
+    if isinstance(scan, (str, bytes, os.PathLike)):
+        raise InputError(
+            f"{os.fsdecode(scan)}: a path is no scan",
+            expected="a CTScan, or an (X, Y, Z) array of HU",
+            fix="read it first: read_scan(path)",
+        )
+    return CTScan.from_array(scan)
 
 
 def _check_volume(lungs: Mask, working: WorkingGrid, source: str) -> None:

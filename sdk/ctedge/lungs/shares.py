@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.errors import InputError, UnsupportedGeometry
 from ctedge.lungs.grid import picked_planes
 from ctedge.lungs.mask import LEFT, RIGHT, BySide, LungMask
+from ctedge.lungs.segment import as_scan
 from ctedge.scan import CTScan
 
 #: Ground glass in CT densitometry of COVID-19: from -700 up to -200 HU; consolidation above.
@@ -33,23 +35,37 @@ class AffectedShare:
     volume_ml: BySide | None
 
 
-def affected_share(scan: CTScan, lungs: LungMask) -> AffectedShare:
+def affected_share(scan: CTScan | npt.ArrayLike, lungs: LungMask) -> AffectedShare:
     """Measure how much of each lung is dense.
 
     Args:
-        scan: the scan that was segmented.
+        scan: the scan, or the (X, Y, Z) array of HU, that was segmented.
         lungs: its lungs; the voxels of their grid are counted, as the scan holds them.
 
     Raises:
-        ValueError: the mask was made from another scan.
+        UnsupportedGeometry: the mask was made from another scan.
+        InputError: neither a scan nor an array of HU, or no mask of lungs.
     """
+    scan = as_scan(scan)
+    if not isinstance(lungs, LungMask):
+        raise InputError(
+            "affected_share: no mask of lungs",
+            found=type(lungs).__name__,
+            expected="a LungMask",
+            fix="pass what segment_lungs(scan) answers",
+        )
     steps = tuple(
         round(coarse / fine) for coarse, fine in zip(lungs.spacing_mm, scan.spacing_mm, strict=True)
     )
     x, y, z = (max(step, 1) for step in steps)
     shape = tuple(-(-count // step) for count, step in zip(scan.shape, (x, y, z), strict=True))
     if shape != lungs.labels.shape or not np.allclose(scan.affine[:3, 3], lungs.affine[:3, 3]):
-        raise ValueError(f"{scan.source}: the lung mask was made from another scan")
+        raise UnsupportedGeometry(
+            f"{scan.source}: the lung mask was made from another scan",
+            found=f"the mask of {lungs.source}, {lungs.labels.shape} voxels",
+            expected=f"{shape} voxels that begin where the scan does",
+            fix="segment the lungs of this very scan",
+        )
     low, high = GROUND_GLASS_HU
     # Rows: right, left. Columns: all voxels, ground glass, dense.
     counts = np.zeros((2, 3), dtype=np.int64)

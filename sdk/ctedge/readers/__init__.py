@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
-from ctedge.errors import ScanNotFound, UnreadableScan
+from ctedge.errors import InputError, ScanNotFound, UnreadableScan
 from ctedge.readers.picture import is_picture
 from ctedge.scan import CTScan
+
+#: What the options of `read_scan` are where nobody names them.
+_USUAL: dict[str, object] = {"series": None, "acquisition": None, "select": None, "on_gap": "error"}
+
+#: For each: its types, its values where they are few, and how a message says so.
+_TAKEN: dict[str, tuple[tuple[type, ...], tuple[object, ...] | None, str]] = {
+    "series": ((str, NoneType), None, "a SeriesInstanceUID as text"),
+    "acquisition": ((Integral, NoneType), None, "an AcquisitionNumber, a whole number"),
+    "select": ((str, NoneType), ("chest", None), '"chest", or None'),
+    "on_gap": ((str,), ("error", "resample"), '"error" or "resample"'),
+}
 
 
 def read_scan(
@@ -24,10 +38,11 @@ def read_scan(
     Args:
         source: a NIfTI file; or a folder of DICOM, which is searched with its sub-folders; or DICOM
             files, binary streams or `pydicom.Dataset` objects, one or a list.
-        series: the SeriesInstanceUID to read, where there are several.
+        series: the SeriesInstanceUID to read, where there are several; "STUDY/SERIES" where several
+            studies have the same.
         acquisition: the AcquisitionNumber to read, where one series holds several acquisitions.
-        select: "chest" chooses among several series by the rules of
-            `ctedge.readers.dicom.choice.choose_chest`.
+        select: "chest" chooses by the rules of `ctedge.readers.dicom.choice.choose_chest`, which a
+            series alone, or one that is named, has to meet, too.
         on_gap: what to do where DICOM slices are missing or lie unevenly: "error", or "resample",
             which fills in linearly between neighbours; `CTScan.interpolated` counts what was made.
 
@@ -36,6 +51,7 @@ def read_scan(
         decoded when they are asked for, and only those.
 
     Raises:
+        InputError: an option of no such value, or one for DICOM where the scan is none.
         ScanNotFound: no such file or folder.
         UnreadableScan: empty, truncated, damaged, or of no known format.
         UnsupportedGeometry: 2D or 4D, oblique, or absurd spacing.
@@ -44,7 +60,9 @@ def read_scan(
         NonFiniteVoxels: NaN or infinity among the voxels.
         MissingExtra: DICOM without the extra `dicom`.
     """
-    return _read(source, series=series, acquisition=acquisition, select=select, on_gap=on_gap)
+    how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
+    _check_options(how)
+    return _read(source, **how)
 
 
 def read_slices(source: Any) -> CTScan:
@@ -63,10 +81,51 @@ def read_slices(source: Any) -> CTScan:
     return _read(source, alone=True)
 
 
+def refuse_options(source: object, how: Mapping[str, object]) -> None:
+    """Refuse options that choose among series and slices of DICOM, of what has none.
+
+    Args:
+        source: which scan, for the message.
+        how: the options of `read_scan` by their names.
+
+    Raises:
+        InputError: one of them is given.
+    """
+    given = [
+        f"{name}={value!r} (--{name.replace('_', '-')})"
+        for name, value in how.items()
+        if name in _USUAL and value != _USUAL[name]
+    ]
+    if given:
+        raise InputError(
+            f"{source}: not DICOM, and so without series, acquisitions and gaps",
+            found=", ".join(given),
+            fix="leave these options out for this scan",
+        )
+
+
+def _check_options(how: Mapping[str, object]) -> None:
+    for name, (kinds, values, wanted) in _TAKEN.items():
+        value = how[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            fits = False
+        else:
+            fits = values is None or value in values
+        if not fits:
+            raise InputError(
+                f"read_scan: {name} has no such value",
+                found=repr(value),
+                expected=wanted,
+                fix=f"correct {name}= (--{name.replace('_', '-')}), or leave it out",
+            )
+
+
 def _read(source: Any, **how: Any) -> CTScan:
-    path = _path_of(source)
+    from ctedge.readers.dicom.gather import check_regular, is_dicom, path_of
+
+    path = path_of(source) if isinstance(source, (str, os.PathLike)) else None
     try:
-        if path is None or path.is_dir() or _is_dicom_file(path):
+        if path is None or path.is_dir() or is_dicom(path):
             from ctedge.readers.dicom import read_dicom
 
             return read_dicom(source, **how)
@@ -76,18 +135,14 @@ def _read(source: Any, **how: Any) -> CTScan:
                 found=f"working folder {Path.cwd()}",
                 fix="check the path",
             )
-        if not path.is_file():
-            raise UnreadableScan(
-                f"{path}: neither a file nor a folder",
-                found="a pipe, a socket or a device",
-                fix="write it to a file first, or pass an open binary stream",
-            )
+        check_regular(path)
         if is_picture(path):
             raise UnreadableScan(
                 f"{path}: a picture of one slice is no scan",
                 expected="a NIfTI file or a DICOM folder",
                 fix="give it to a model for slices (`ctedge inspect` names a model's task)",
             )
+        refuse_options(path, how)
         from ctedge.readers.nifti import read_nifti
 
         return read_nifti(path)
@@ -97,17 +152,3 @@ def _read(source: Any, **how: Any) -> CTScan:
             found=error.strerror or error,
             fix="check that this user may read it and that the medium is sound",
         ) from error
-
-
-def _path_of(source: Any) -> Path | None:
-    if not isinstance(source, (str, os.PathLike)):
-        return None
-    if not os.fspath(source):
-        raise ScanNotFound("the path of the scan is empty", fix="check the variable it comes from")
-    return Path(source)
-
-
-def _is_dicom_file(path: Path) -> bool:
-    from ctedge.readers.dicom.gather import is_dicom
-
-    return is_dicom(path)

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from ctedge.errors import IrregularSeries
 from ctedge.readers.dicom.choice import choose_chest
 from ctedge.readers.dicom.gather import gather
+from ctedge.readers.dicom.images import Series
 from ctedge.readers.dicom.pixels import check_decodable
 from ctedge.readers.dicom.planes import DicomPlanes
-from ctedge.readers.dicom.series import Series, choose, find_series, listing
+from ctedge.readers.dicom.series import choose, find_series, listing
 from ctedge.readers.dicom.volume import OnGap, Volume, assemble
 from ctedge.scan import CTScan, nearest_axes, turned_affine
 
@@ -47,25 +48,30 @@ def read_dicom(  # noqa: PLR0913 - as `read_scan`, and one more
     """
     found = find_series(gather(source))
     problems: dict[str, str] = {}
-    if series is not None:
-        chosen = choose(found, series)
-    elif len(found.series) == 1:
-        chosen = found.series[0]
-    elif select == "chest":
-        chosen, problems = choose_chest(found, acquisition=acquisition, on_gap=on_gap)
+    named = found.series if series is None else (choose(found, series),)
+    if select == "chest":
+        chosen, problems = choose_chest(found.label, named, acquisition=acquisition, on_gap=on_gap)
+    elif len(named) == 1:
+        chosen = named[0]
     else:
         raise IrregularSeries(
             f"{found.label}: several series in one folder",
             found=listing(found.series),
-            fix='name one with series= (see `ctedge dicom list`), or let select="chest" choose',
+            fix='name one with series="..." (--series; see `ctedge dicom list`), or let'
+            ' select="chest" (--select chest) choose',
         )
     volume = assemble(
-        found.label, chosen.slices(), acquisition=acquisition, on_gap=on_gap, alone=alone
+        found.label,
+        chosen.slices(),
+        acquisition=acquisition,
+        on_gap=on_gap,
+        alone=alone,
+        left_out=found.excluded,
     )
     depths = {one.values.bits_stored for one in volume.slices}
     check_decodable(_syntaxes(chosen), label=found.label, bits_stored=depths)
     others = [
-        f"{image.item.name}: of another series" + _because(problems.get(one.uid))
+        f"{image.item.name}: of another series" + _because(problems.get(one.key))
         for one in found.series
         if one is not chosen
         for image in one.images

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ctedge.errors import CTEdgeError, IrregularSeries
+from ctedge.readers.dicom.images import Series
 from ctedge.readers.dicom.pixels import check_decodable
-from ctedge.readers.dicom.series import Found, Series, listing
+from ctedge.readers.dicom.series import listing
+from ctedge.readers.dicom.slices import Slice
 from ctedge.readers.dicom.volume import OnGap, Volume, assemble
 from ctedge.scan import nearest_axes
 
@@ -30,6 +32,7 @@ class Candidate:
 
     Attributes:
         series: the series.
+        slices: as its files hold them; none where a file cannot be read.
         volume: its slices in order.
         problem: why there is no volume, why it is no chest, or why it cannot be decoded; None for
             a chest.
@@ -37,6 +40,7 @@ class Candidate:
     """
 
     series: Series
+    slices: tuple[Slice, ...]
     volume: Volume | None
     problem: str | None
     locked: CTEdgeError | None = None
@@ -46,12 +50,13 @@ def candidate(
     label: str, series: Series, *, acquisition: int | None = None, on_gap: OnGap = "error"
 ) -> Candidate:
     """Try to make a volume of a series."""
+    slices: tuple[Slice, ...] = ()
     try:
         slices = series.slices()
         volume = assemble(label, slices, acquisition=acquisition, on_gap=on_gap)
         nearest_axes(volume.affine, source=label)
     except CTEdgeError as error:
-        return Candidate(series=series, volume=None, problem=_said(error, label))
+        return Candidate(series=series, slices=slices, volume=None, problem=_said(error, label))
     problem = _no_chest(series, volume)
     try:
         check_decodable(
@@ -61,8 +66,9 @@ def candidate(
         )
     except CTEdgeError as error:
         locked = error if problem is None else None
-        return Candidate(series=series, volume=volume, problem=_said(error, label), locked=locked)
-    return Candidate(series=series, volume=volume, problem=problem)
+        said = _said(error, label)
+        return Candidate(series=series, slices=slices, volume=volume, problem=said, locked=locked)
+    return Candidate(series=series, slices=slices, volume=volume, problem=problem)
 
 
 def _said(error: CTEdgeError, label: str) -> str:
@@ -71,9 +77,9 @@ def _said(error: CTEdgeError, label: str) -> str:
 
 
 def choose_chest(
-    found: Found, *, acquisition: int | None, on_gap: OnGap
+    label: str, series: Sequence[Series], *, acquisition: int | None, on_gap: OnGap
 ) -> tuple[Series, dict[str, str]]:
-    """The chest among several series.
+    """The chest among several series; one alone has to be a chest, too.
 
     A series is a candidate when it makes one regular axial volume of at least 16 slices and
     180 mm from end to end, with a field of at least 220 mm, whose body part, where it is said, is
@@ -83,38 +89,35 @@ def choose_chest(
     all of this, nothing is chosen.
 
     Returns:
-        The series, and why others are no candidates, by their UIDs.
+        The series, and why others are no candidates, by their keys.
 
     Raises:
         IrregularSeries: no candidate, or several that are alike.
         CodecUnavailable: candidates, but nothing installed decodes one of them.
     """
-    tried = [
-        candidate(found.label, series, acquisition=acquisition, on_gap=on_gap)
-        for series in found.series
-    ]
+    tried = [candidate(label, one, acquisition=acquisition, on_gap=on_gap) for one in series]
     chests = [one for one in tried if one.volume is not None and one.problem is None]
     locked = [one.locked for one in tried if one.locked is not None]
     if not chests and locked:
         raise locked[0]
     if not chests:
         raise IrregularSeries(
-            f"{found.label}: no series of a whole chest",
-            found="; ".join(f"{one.series.uid}: {one.problem}" for one in tried[:5]),
+            f"{label}: no series of a whole chest",
+            found="; ".join(f"{one.series.key}: {one.problem}" for one in tried[:5]),
             expected=f"at least {LEAST_SLICES} slices over {LEAST_EXTENT_MM:g} mm, a field of"
             f" {LEAST_FIELD_MM:g} mm, and no other body part named",
-            fix="look with `ctedge dicom list`, and name one with series=",
+            fix='look with `ctedge dicom list`, and name one with series="..." (--series)',
         )
     for preference in _PREFERENCES:
         best = max(preference(one) for one in chests)
         chests = [one for one in chests if preference(one) == best]
     if len(chests) > 1:
         raise IrregularSeries(
-            f"{found.label}: several series show the chest equally well",
+            f"{label}: several series show the chest equally well",
             found=listing([one.series for one in chests]),
-            fix="name one with series=",
+            fix='name one with series="..." (--series)',
         )
-    problems = {one.series.uid: one.problem for one in tried if one.problem is not None}
+    problems = {one.series.key: one.problem for one in tried if one.problem is not None}
     return chests[0].series, problems
 
 

@@ -19,6 +19,8 @@ WANTED = (
     "SOPInstanceUID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "PatientID",
     "Modality",
     "ImageType",
     "BodyPartExamined",
@@ -56,6 +58,7 @@ _GROUP_OF = {
     "RescaleIntercept": "PixelValueTransformationSequence",
     "RescaleType": "PixelValueTransformationSequence",
     "AcquisitionNumber": "FrameContentSequence",
+    "FrameType": "CTImageFrameTypeSequence",
 }
 _NAME_IN_GROUP = {"AcquisitionNumber": "FrameAcquisitionNumber"}
 

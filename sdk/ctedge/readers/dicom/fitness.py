@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ctedge.readers.dicom.elements import Frame
+from ctedge.readers.dicom.opening import damaged
+
 #: CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image Storage, PS3.4 B.5.
 CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2",
@@ -30,52 +33,68 @@ _NO_SLICE = {
 _HOUNSFIELD = ("", "HU", "HU_MOD")
 
 
-def reason_to_leave_out(header: Any) -> str | None:
+def reason_to_leave_out(header: Any, name: str) -> str | None:
     """Why an object is no CT slice; None for one that is.
 
     Args:
         header: a `pydicom.Dataset`.
+        name: of the object, for messages.
+
+    Raises:
+        UnreadableScan: the file began as a CT slice, and what makes it one is lost.
     """
     meta = getattr(header, "file_meta", None) or {}
-    if meta.get("MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
+    begun = meta.get("MediaStorageSOPClassUID")
+    if begun == _MEDIA_DIRECTORY:
         return "a DICOMDIR, whose references are not followed"
-    kind = header.get("SOPClassUID")
+    kind, modality = header.get("SOPClassUID"), header.get("Modality")
+    _check_whole(header, name, begun)
+    kind = begun if kind is None else kind
     if kind is not None and kind not in CT_CLASSES:
         return f"{getattr(kind, 'name', kind)}, no CT image"
-    modality = header.get("Modality")
     if modality != "CT":
         return f"Modality {modality}, no CT" if modality else "no Modality"
     if header.get("Rows") is None:
         return "no image"
-    return _other_picture(header) or _other_scale(header)
+    return _other_picture(header, "ImageType") or _reason_of_frames(header)
 
 
-def _other_picture(header: Any) -> str | None:
-    for part in _listed(header.get("ImageType")):
+def _reason_of_frames(header: Any) -> str | None:
+    """Why no frame is a slice; None where one is: others are then refused as slices are read."""
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    places = range(len(groups)) if groups else (None,)
+    reasons = (reason_of_frame(Frame(header, place)) for place in places)
+    first = next(reasons)
+    return first if first and all(reasons) else None
+
+
+def reason_of_frame(frame: Frame) -> str | None:
+    """Why a frame of an object of CT is no picture of a slice in HU; None for one that is."""
+    scale = str(frame.get("RescaleType") or "").strip().upper()
+    other = None if scale in _HOUNSFIELD else f"its values are {scale}, not HU (RescaleType)"
+    return _other_picture(frame, "FrameType") or other
+
+
+def _other_picture(source: Any, keyword: str) -> str | None:
+    for part in _listed(source.get(keyword)):
         name = str(part).strip().upper()
         if name in _NO_SLICE:
-            return f"{_NO_SLICE[name]} (ImageType {name})"
+            return f"{_NO_SLICE[name]} ({keyword} {name})"
     return None
 
 
-def _other_scale(header: Any) -> str | None:
-    for source in (header, *_value_macros(header)):
-        scale = str(source.get("RescaleType") or "").strip().upper()
-        if scale not in _HOUNSFIELD:
-            return f"its values are {scale}, not HU (RescaleType)"
-    return None
-
-
-def _value_macros(header: Any) -> list[Any]:
-    """The pixel value transformations of an enhanced image: shared, and of the first frame."""
-    groups = [
-        group
-        for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-        for group in list(header.get(name) or ())[:1]
-    ]
-    return [
-        macro for group in groups for macro in group.get("PixelValueTransformationSequence", ())
-    ]
+def _check_whole(header: Any, name: str, begun: Any) -> None:
+    """A file that was cut off still says at its beginning what it was."""
+    kind = header.get("SOPClassUID")
+    lost = [word for word in ("Modality", "Rows", "Columns") if header.get(word) in (None, "")]
+    if begun is None and kind is None and "Modality" in lost:
+        raise damaged(name, "it ends before it says what it is")
+    if begun not in CT_CLASSES and (begun is not None or kind not in CT_CLASSES):
+        return
+    if begun in CT_CLASSES and kind is not None and kind != begun:
+        raise damaged(name, f"it begins as {begun.name} and goes on as another class")
+    if lost:
+        raise damaged(name, f"it is of CT and lacks its {', '.join(lost)}")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -69,7 +69,7 @@ def gather(source: Any) -> Gathered:
         UnreadableScan: far too many files, too long a stream, or something of no known kind.
     """
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = path_of(source)
         if path.is_dir():
             return _folder(path)
         return Gathered(label=str(path), objects=(_one(path, 0),))
@@ -80,6 +80,31 @@ def gather(source: Any) -> Gathered:
         return Gathered(label=f"{len(objects)} DICOM objects", objects=objects)
     found = _one(source, 0)
     return Gathered(label=found.name, objects=(found,))
+
+
+def path_of(source: str | os.PathLike[str]) -> Path:
+    """A path that was given.
+
+    Raises:
+        ScanNotFound: it is empty, which would be the working folder.
+    """
+    if not os.fspath(source):
+        raise ScanNotFound("the path of the scan is empty", fix="check the variable it comes from")
+    return Path(source)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and is no file: reading it might never end.
+
+    Raises:
+        UnreadableScan: a pipe, a socket or a device.
+    """
+    if not path.is_file():
+        raise UnreadableScan(
+            f"{path}: neither a file nor a folder",
+            found="a pipe, a socket or a device",
+            fix="write it to a file first, or pass an open binary stream",
+        )
 
 
 def is_dicom(path: Path) -> bool:
@@ -97,9 +122,15 @@ def looks_like_dicom(item: DicomObject) -> bool:
 
 def _one(item: Any, place: int) -> DicomObject:
     if isinstance(item, (str, os.PathLike)):
-        path = Path(item)
-        if not path.is_file():
+        path = path_of(item)
+        if path.is_dir():
+            raise UnreadableScan(
+                f"{path}: a folder in a list of files",
+                fix="pass the folder alone, or the files that it holds",
+            )
+        if not path.exists():
             raise ScanNotFound(f"{path}: no such file", fix="check the path")
+        check_regular(path)
         return DicomObject(name=str(path), path=path)
     if hasattr(item, "read"):
         name = getattr(item, "name", None)

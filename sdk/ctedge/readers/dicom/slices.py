@@ -10,6 +10,7 @@ from typing import Any
 
 from ctedge.errors import IrregularSeries
 from ctedge.readers.dicom.elements import Frame, numbers
+from ctedge.readers.dicom.fitness import reason_of_frame
 from ctedge.readers.dicom.gather import DicomObject
 from ctedge.readers.dicom.opening import damaged
 from ctedge.readers.dicom.values import StoredValues, stored_values
@@ -61,7 +62,8 @@ def slices_of(header: Any, item: DicomObject) -> tuple[Slice, ...]:
         item: the object.
 
     Raises:
-        IrregularSeries: an element that a slice needs is missing or no number.
+        IrregularSeries: an element that a slice needs is missing or no number; a frame that is no
+            slice in HU.
         UnreadableScan: as many functional groups as frames are needed, and were not found.
     """
     frames = int(numbers(item.name, header, "NumberOfFrames", 1, default=1.0)[0])
@@ -90,6 +92,14 @@ def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int
     def whole(keyword: str, default: float | None = None) -> int:
         return int(numbers(name, frame, keyword, 1, default=default)[0])
 
+    reason = reason_of_frame(frame)
+    if reason is not None:
+        raise IrregularSeries(
+            f"{name}: no CT slice among the others",
+            found=reason,
+            expected="every frame a slice in HU",
+            fix="export the frames that are slices as an object of their own",
+        )
     acquisition = frame.get("AcquisitionNumber")
     rows, columns = whole("Rows"), whole("Columns")
     if rows * columns > MAX_PIXELS:

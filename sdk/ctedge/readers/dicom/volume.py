@@ -2,14 +2,12 @@
 
 One volume is: one orientation, one pixel grid, and positions that lie evenly along the slice normal
 (within 1 %). AcquisitionNumber alone splits nothing, because step-and-shoot scanners change it with
-every slice; acquisitions are told apart only where the positions of all slices together repeat or
-break the spacing. Geometry: PS3.3 C.7.6.2.
+every shot; acquisitions are told apart by where they lie. Geometry: PS3.3 C.7.6.2.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import IrregularSeries
+from ctedge.readers.dicom.acquisitions import Acquisitions
+from ctedge.readers.dicom.alike import check_alike, check_drift, heights_of, normal_of
 from ctedge.readers.dicom.slices import MAX_FRAMES, Slice
 
 Floats = npt.NDArray[np.float64]
@@ -25,19 +25,8 @@ OnGap = Literal["error", "resample"]
 #: Slice distances may differ by this share of their median.
 SPACING_TOLERANCE = 0.01
 
-#: In-plane drift of the slice origins, in mm: more is a tilted gantry.
-DRIFT_TOLERANCE_MM = 0.5
-
 #: `on_gap="resample"` bridges no more than this: beyond it, nothing is known of what lies between.
 MAX_GAP_MM = 25.0
-
-#: Must not differ between slices by more than this, in their own unit (pixels, mm, cosines).
-_SAME_FOR_ALL = {
-    "rows": ("Rows", 0.0),
-    "columns": ("Columns", 0.0),
-    "spacing_mm": ("PixelSpacing", 1e-4),
-    "orientation": ("ImageOrientationPatient", 1e-4),
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,13 +65,14 @@ class Volume:
         return sum(plane.share > 0.0 for plane in self.planes)
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - as `read_scan`, and what messages name
     label: str,
     slices: Sequence[Slice],
     *,
     acquisition: int | None = None,
     on_gap: OnGap = "error",
     alone: bool = False,
+    left_out: Sequence[str] = (),
 ) -> Volume:
     """Order the slices of one series into a volume.
 
@@ -94,6 +84,7 @@ def assemble(
             interpolation along the normal.
         alone: a single slice is a volume too; how far the next would be is not known, and 1 mm is
             put in its place.
+        left_out: files that might be what is missing from a gap, each with the reason.
 
     Raises:
         IrregularSeries: a single slice, unlike slices, not axial, a tilted gantry, repeated
@@ -105,27 +96,15 @@ def assemble(
         if not chosen:
             raise IrregularSeries(
                 f"{label}: no such acquisition",
-                found=_acquisitions(slices),
+                found=Acquisitions(slices),
                 expected=acquisition,
                 fix="pass one of the acquisition numbers found",
             )
-    merged = _several_acquisitions(chosen)
-    try:
-        if alone and len(chosen) == 1:
-            _normal(label, chosen)
-            ordered, planes = chosen, [Plane(lower=0, upper=0)]
-        else:
-            ordered, planes = _ordered(label, chosen, "error" if merged else on_gap)
-    except IrregularSeries as error:
-        if not merged:
-            raise
-        raise IrregularSeries(
-            f"{label}: several acquisitions under one series",
-            found=f"{_acquisitions(chosen)}; together, {error.what.removeprefix(f'{label}: ')}"
-            f" ({error.found})",
-            expected="one acquisition, or slices that lie evenly all together",
-            fix="choose one, as in acquisition=2",
-        ) from error
+    if alone and len(chosen) == 1:
+        normal_of(label, chosen)
+        ordered, planes = chosen, [Plane(lower=0, upper=0)]
+    else:
+        ordered, planes = _ordered(label, chosen, on_gap, left_out)
     return Volume(
         slices=tuple(ordered),
         planes=tuple(planes),
@@ -134,58 +113,68 @@ def assemble(
     )
 
 
-def _ordered(label: str, slices: Sequence[Slice], on_gap: OnGap) -> tuple[list[Slice], list[Plane]]:
+def _ordered(
+    label: str, slices: Sequence[Slice], on_gap: OnGap, left_out: Sequence[str]
+) -> tuple[list[Slice], list[Plane]]:
     """The slices from the lowest to the highest, and the planes they make."""
-    _check_alike(label, slices)
-    normal = _normal(label, slices)
-    heights = np.array([one.position_mm for one in slices]) @ normal
-    order = np.argsort(heights, kind="stable")
-    ordered, heights = [slices[place] for place in order], heights[order]
-    planes = _planes(label, ordered, heights, on_gap)
-    _check_drift(label, ordered, heights, normal)
+    acquisitions = Acquisitions(slices)
+
+    def together(check: Callable[[Sequence[Slice]], object], *, of: Sequence[Slice]) -> None:
+        """Where only all acquisitions together fail a check, they are what is wrong."""
+        try:
+            check(of)
+        except IrregularSeries as error:
+            if not acquisitions.pass_alone(check):
+                raise
+            raise acquisitions.refusal(label, _said(error, label)) from error
+
+    together(lambda some: check_alike(label, some), of=slices)
+    normal = normal_of(label, slices)
+    order = np.argsort(heights_of(slices, normal), kind="stable")
+    ordered = [slices[place] for place in order]
+    planes = _planes_of(label, ordered, normal, on_gap, acquisitions, left_out)
+    together(lambda some: check_drift(label, some, normal), of=ordered)
     return ordered, planes
 
 
-def _check_alike(label: str, slices: Sequence[Slice]) -> None:
-    for field, (keyword, tolerance) in _SAME_FOR_ALL.items():
-        values = np.array([np.atleast_1d(getattr(one, field)) for one in slices], np.float64)
-        if np.ptp(values, axis=0).max() > tolerance:
-            kinds, where = np.unique(values, axis=0, return_index=True)
-            examples = [
-                f"{kind.tolist()} ({slices[place].name})"
-                for kind, place in zip(kinds[:4], where, strict=False)
-            ]
-            raise IrregularSeries(
-                f"{label}: the slices differ in {keyword}",
-                found=", ".join(examples),
-                expected="the same on every slice",
-                fix="pass one regular axial series; move the others out",
-            )
+def _planes_of(  # noqa: PLR0913, PLR0917 - what messages name
+    label: str,
+    ordered: Sequence[Slice],
+    normal: Floats,
+    on_gap: OnGap,
+    acquisitions: Acquisitions,
+    left_out: Sequence[str],
+) -> list[Plane]:
+    """The planes of slices in order, unless several acquisitions lie through each other."""
 
+    def height(one: Slice) -> float:
+        return float(np.dot(one.position_mm, normal))
 
-def _normal(label: str, slices: Sequence[Slice]) -> Floats:
-    orientation = np.asarray(slices[0].orientation)
-    along_row, along_column = orientation[:3], orientation[3:]
-    normal = np.cross(along_row, along_column)
-    perpendicular = abs(along_row @ along_column) <= 1e-3
-    if not np.allclose(orientation @ orientation, 2.0, atol=1e-3) or not perpendicular:
-        raise IrregularSeries(
-            f"{label}: the slices do not say how they lie",
-            found=f"ImageOrientationPatient {orientation.tolist()} ({slices[0].name})",
-            expected="two perpendicular directions of length 1",
-            fix="export the series from the scanner again",
+    entangled = acquisitions.entangled(height)
+    try:
+        planes = _planes(
+            label, ordered, heights_of(ordered, normal), "error" if entangled else on_gap, left_out
         )
-    if np.abs(normal).argmax() != 2:
-        view = "sagittal" if np.abs(normal).argmax() == 0 else "coronal"
-        raise IrregularSeries(
-            f"{label}: the slices are not axial",
-            found=f"{view}, normal {np.round(normal, 3).tolist()} ({slices[0].name})",
-            fix="pass the axial reconstruction of the scan",
-        )
-    return normal
+    except IrregularSeries as error:
+        if not entangled and acquisitions.farthest_mm(height) <= MAX_GAP_MM:
+            raise
+        raise acquisitions.refusal(label, _said(error, label)) from error
+    if acquisitions.interleaved(height):
+        raise acquisitions.refusal(label, "slices of one lie between those of another")
+    return planes
 
 
-def _planes(label: str, slices: Sequence[Slice], heights: Floats, on_gap: OnGap) -> list[Plane]:
+def _said(error: IrregularSeries, label: str) -> str:
+    return f"{error.what.removeprefix(f'{label}: ')} ({error.found})"
+
+
+def _planes(
+    label: str,
+    slices: Sequence[Slice],
+    heights: Floats,
+    on_gap: OnGap,
+    left_out: Sequence[str],
+) -> list[Plane]:
     if len(slices) < 2:
         raise IrregularSeries(
             f"{label}: a single slice",
@@ -200,8 +189,7 @@ def _planes(label: str, slices: Sequence[Slice], heights: Floats, on_gap: OnGap)
         pairs = [f"{slices[i].name} and {slices[i + 1].name}" for i in repeated[:3]]
         raise IrregularSeries(
             f"{label}: slices lie at the same position",
-            found=", ".join(pairs)
-            + (f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""),
+            found=_some(pairs, len(repeated)),
             expected="every position once",
             fix="export one acquisition; remove the copies",
         )
@@ -212,13 +200,24 @@ def _planes(label: str, slices: Sequence[Slice], heights: Floats, on_gap: OnGap)
     if on_gap == "resample" and steps.max() <= MAX_GAP_MM and few_enough:
         return _resampled(heights, step)
     gaps = [f"{slices[i].name} -> {slices[i + 1].name}: {steps[i]:.3f} mm" for i in uneven[:3]]
+    fix = f"export the series again; gaps of more than {MAX_GAP_MM:g} mm are not filled in"
+    if on_gap != "resample":
+        fix = (
+            "a slice is missing: export the series again, or fill in with on_gap='resample'"
+            f" (--on-gap resample; gaps up to {MAX_GAP_MM:g} mm)"
+        )
     raise IrregularSeries(
         f"{label}: the slices do not lie evenly",
-        found=", ".join(gaps) + (f" and {len(uneven) - 3} more" if len(uneven) > 3 else ""),
+        found=_some(gaps, len(uneven)) + (f"; left out: {_some(left_out)}" if left_out else ""),
         expected=f"{step:.3f} mm between neighbours, within {SPACING_TOLERANCE:.0%}",
-        fix="a slice is missing: export the series again, or fill in with on_gap='resample'"
-        f" (gaps up to {MAX_GAP_MM:g} mm)",
+        fix=fix,
     )
+
+
+def _some(shown: Sequence[str], count: int | None = None) -> str:
+    """The first three, and how many more there are."""
+    count = len(shown) if count is None else count
+    return ", ".join(shown[:3]) + (f" and {count - 3} more" if count > 3 else "")
 
 
 def _resampled(heights: Floats, step: float) -> list[Plane]:
@@ -237,19 +236,6 @@ def _resampled(heights: Floats, step: float) -> list[Plane]:
     return planes
 
 
-def _check_drift(label: str, slices: Sequence[Slice], heights: Floats, normal: Floats) -> None:
-    positions = np.array([one.position_mm for one in slices])
-    sideways = positions - positions[0] - np.outer(heights - heights[0], normal)
-    drift = np.linalg.norm(sideways, axis=1)
-    if drift.max() > DRIFT_TOLERANCE_MM:
-        raise IrregularSeries(
-            f"{label}: the gantry was tilted",
-            found=f"{slices[int(drift.argmax())].name} lies {drift.max():.1f} mm sideways",
-            expected=f"at most {DRIFT_TOLERANCE_MM} mm",
-            fix="reconstruct the series without tilt",
-        )
-
-
 def _affine(slices: Sequence[Slice], planes: int) -> Floats:
     """(column, row, plane) to mm in RAS+."""
     first = slices[0]
@@ -264,20 +250,3 @@ def _affine(slices: Sequence[Slice], planes: int) -> Floats:
     affine[:3, 3] = first.position_mm
     affine[:2] *= -1.0  # DICOM's LPS to RAS
     return affine
-
-
-def _several_acquisitions(slices: Sequence[Slice]) -> bool:
-    """Whether the numbers tell acquisitions apart: step-and-shoot has one for every slice."""
-    counts = Counter(one.acquisition for one in slices)
-    return len(counts) > 1 and max(counts.values()) > 1
-
-
-def _acquisitions(slices: Sequence[Slice]) -> str:
-    """The acquisitions with their numbers of slices, in words."""
-    tally = Counter(one.acquisition for one in slices)
-    counts = sorted(tally.items(), key=lambda pair: (pair[0] is None, pair[0] or 0))
-    shown = [
-        f"acquisition {'not said' if number is None else number}: {count} slices"
-        for number, count in counts[:8]
-    ]
-    return ", ".join(shown) + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")

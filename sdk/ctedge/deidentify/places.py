@@ -1,0 +1,69 @@
+"""Where a job reads and where it writes: two folders apart, and DICOM files in the first."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ctedge.errors import InputError, OutputError, ScanNotFound
+
+
+def separate(source: Path, output: Path) -> tuple[Path, Path]:
+    """Input and output with links resolved, if neither lies in the other.
+
+    Raises:
+        ScanNotFound: no such input folder.
+        OutputError: the output, or what stands beside it, is a link.
+        InputError: one folder lies in the other.
+    """
+    if not source.is_dir():
+        raise ScanNotFound(f"{source}: no such folder", fix="name the folder with DICOM files")
+    source, resolved = source.resolve(), output.resolve()
+    if not resolved.name:
+        raise OutputError(f"{output} has no name", fix="choose another output folder")
+    beside = resolved.with_name(f"{resolved.name}.private")
+    for path in (output, beside):
+        if path.is_symlink():
+            raise OutputError(f"{path} is a link", fix="name the folder itself")
+    output = resolved
+    for a, b in ((source, output), (source, beside)):
+        if a == b or a in b.parents or b in a.parents:
+            raise InputError(
+                "the input and the output folder lie in each other",
+                found=f"{source} and {output}",
+                expected="two folders apart, so that nothing is read that was written",
+                fix="choose an output folder elsewhere",
+            )
+    return source, output
+
+
+def check_holds_dicom(source: Path) -> None:
+    """Look before anything is written: at 132 bytes of each file, to the first that is one.
+
+    Raises:
+        ScanNotFound: none is.
+    """
+    paths = files_below(source)
+    for path in paths:
+        try:
+            if stat.S_ISREG((source / path).lstat().st_mode):
+                with (source / path).open("rb") as stream:
+                    if stream.read(132)[128:] == b"DICM":
+                        return
+        except OSError:
+            return  # what cannot be read is named when its turn comes
+    raise ScanNotFound(
+        f"{source}: no DICOM file in this folder or below it",
+        found=f"{len(paths)} other files",
+        fix="name the folder with DICOM files",
+    )
+
+
+def files_below(source: Path) -> list[Path]:
+    """Relative paths of all entries but folders; links to folders are entries, and not followed."""
+    found = []
+    for folder, folders, files in os.walk(source, followlinks=False):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        found += [(Path(folder) / name).relative_to(source) for name in (*files, *links)]
+    return sorted(found)

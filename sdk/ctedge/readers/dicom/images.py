@@ -1,0 +1,191 @@
+"""One CT object and one series of them, and what must not differ within a series."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctedge.errors import CTEdgeError, IrregularSeries
+from ctedge.readers.dicom.gather import DicomObject
+from ctedge.readers.dicom.opening import damaged, damaged_header
+from ctedge.readers.dicom.slices import Slice, slices_of
+
+#: What stands before native pixels, by syntax: tag, length, and in explicit syntaxes the VR.
+_ELEMENT_HEADER_BYTES = {
+    "1.2.840.10008.1.2": 8,
+    "1.2.840.10008.1.2.1": 12,
+    "1.2.840.10008.1.2.2": 12,
+}
+
+
+#: Digests of patients are compared within a process, and of no use beyond it.
+_DIGEST_KEY = os.urandom(16)
+
+#: What must be the same on all images of a series, and how a message says that it is not.
+_SAME_FOR_ALL = {
+    "patient": "files of several patients under one series",
+    "frame_of_reference": "files of several frames of reference under one series",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Image:
+    """One CT object and what its header says; nothing that tells who the patient is.
+
+    Attributes:
+        item: where it lies.
+        study, series: their instance UIDs; "none" where they are not said.
+        frame_of_reference: the UID of what its positions are measured from.
+        patient: a digest of PatientID, to tell patients apart; of another key in every process.
+        syntax: transfer syntax UID; empty for a data set in memory that does not say it.
+        syntax_name: its name in the standard.
+        original: the first value of ImageType is ORIGINAL.
+        kernel: ConvolutionKernel, empty where it is not said.
+        body_part: BodyPartExamined in capitals, empty where it is not said.
+        header: the `pydicom.Dataset`, to take the slices from.
+        trailing_bytes: that follow the header in its file, where that can be told.
+    """
+
+    item: DicomObject
+    study: str
+    series: str
+    frame_of_reference: str
+    patient: bytes
+    syntax: str
+    syntax_name: str
+    original: bool
+    kernel: str
+    body_part: str
+    header: Any
+    trailing_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Series:
+    """All CT objects under one study UID and one series UID.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        key: what names it: its UID, after that of its study where another study has it too.
+        images: its objects, in the order of their names.
+    """
+
+    uid: str
+    key: str
+    images: tuple[Image, ...]
+
+    @property
+    def study(self) -> str:
+        """StudyInstanceUID."""
+        return self.images[0].study
+
+    def slices(self) -> tuple[Slice, ...]:
+        """The slices of all objects.
+
+        Raises:
+            IrregularSeries, UnreadableScan: as `slices_of`; several patients; pixels that no CT
+                has; fewer bytes than the header promises.
+        """
+        _check_same(self.images)
+        found: list[Slice] = []
+        for image in self.images:
+            found += _slices_of(image)
+        return tuple(found)
+
+
+def image_of(header: Any, item: DicomObject, trailing: int | None) -> Image:
+    """What a header says of its object.
+
+    Args:
+        header: a `pydicom.Dataset`.
+        item: the object.
+        trailing: how many bytes follow the header, where that can be told.
+    """
+    patient = _digest(text_of(header, "PatientID"))
+    if item.dataset is None:  # who the patient is need not stay in memory
+        header.pop("PatientID", None)
+    syntax = (getattr(header, "file_meta", None) or {}).get("TransferSyntaxUID")
+    return Image(
+        item=item,
+        study=text_of(header, "StudyInstanceUID") or "none",
+        series=text_of(header, "SeriesInstanceUID") or "none",
+        frame_of_reference=text_of(header, "FrameOfReferenceUID"),
+        patient=patient,
+        syntax=str(syntax or ""),
+        syntax_name=str(getattr(syntax, "name", syntax) or ""),
+        original=text_of(header, "ImageType").upper().startswith("ORIGINAL"),
+        kernel=text_of(header, "ConvolutionKernel"),
+        body_part=text_of(header, "BodyPartExamined").upper(),
+        header=header,
+        trailing_bytes=trailing,
+    )
+
+
+def text_of(header: Any, keyword: str) -> str:
+    """The text of an element, of several values with backslashes; empty where it is absent."""
+    value = header.get(keyword)
+    parts = [] if value is None else [value] if isinstance(value, str) else list(value)
+    return "\\".join(str(part).strip() for part in parts)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(errors="replace"), key=_DIGEST_KEY, digest_size=16).digest()
+
+
+def _check_same(images: Sequence[Image]) -> None:
+    """Some archives give each image a frame of reference of its own: that tells nothing apart."""
+    first = images[0]
+    for field, what in _SAME_FOR_ALL.items():
+        if field == "frame_of_reference" and len({one.frame_of_reference for one in images}) == len(
+            images
+        ):
+            continue
+        others = [one for one in images if getattr(one, field) != getattr(first, field)]
+        if others:
+            names = f"{first.item.name}, and otherwise {others[0].item.name}"
+            raise IrregularSeries(
+                f"{first.series}: {what}",
+                found=names + (f" and {len(others) - 1} more" if len(others) > 1 else ""),
+                expected="one scan of one patient",
+                fix="sort the files into a folder for each scan, and pass one of them",
+            )
+
+
+def _slices_of(image: Image) -> tuple[Slice, ...]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what pydicom remarks on nested values
+            _check_pixels(image)
+            slices = slices_of(image.header, image.item)
+            _check_size(image, slices)
+    except CTEdgeError:
+        raise
+    except Exception as error:  # an element of a kind that nobody expects
+        raise damaged_header(image.item.name, error) from error
+    return slices
+
+
+def _check_pixels(image: Image) -> None:
+    for keyword, wanted in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2")):
+        value = image.header.get(keyword)
+        if value != wanted:
+            raise IrregularSeries(
+                f"{image.item.name}: not a plain CT slice",
+                found=f"{keyword} {value}",
+                expected=f"{keyword} {wanted}",
+                fix="export the series from the scanner again",
+            )
+
+
+def _check_size(image: Image, slices: Sequence[Slice]) -> None:
+    """Native pixels take as many bytes as the header promises."""
+    if image.syntax not in _ELEMENT_HEADER_BYTES or image.trailing_bytes is None:
+        return
+    there = image.trailing_bytes - _ELEMENT_HEADER_BYTES[image.syntax]
+    promised = sum(one.rows * one.columns * one.values.bits_allocated // 8 for one in slices)
+    if there < promised:
+        raise damaged(image.item.name, f"{max(there, 0)} bytes of pixels; {promised} are promised")

@@ -1,0 +1,69 @@
+"""A file that was cut off is an error, wherever it was cut: a scan is never silently shorter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctedge import UnreadableScan, read_scan
+from dicom_factory import edit, write_series
+
+
+@pytest.fixture
+def paths(tmp_path, rng):
+    """A series of 20 slices; without its last one, the others still lie evenly."""
+    return write_series(tmp_path, rng.integers(-1000, 1200, (20, 8, 10)).astype(np.int16))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 131, 132, 140, 200, 300, 400, 500, 600, 700, 800, 900])
+def test_a_last_slice_that_was_cut_off_is_named(paths, kept):
+    paths[-1].write_bytes(paths[-1].read_bytes()[:kept])
+    for source in (paths[0].parent, paths):
+        with pytest.raises(UnreadableScan, match=r"019\.dcm: the DICOM file is damaged"):
+            read_scan(source)
+
+
+def test_a_last_slice_of_zeros_is_named(paths):
+    paths[-1].write_bytes(bytes(paths[-1].stat().st_size))
+    with pytest.raises(UnreadableScan, match=r"019\.dcm(?s:.*)zeros in the place"):
+        read_scan(paths[0].parent)
+
+
+@pytest.mark.parametrize("elements", [{"Modality": None}, {"Rows": None}])
+def test_a_ct_file_that_lost_what_makes_it_one_is_named(paths, elements):
+    edit(paths[-1], **elements)
+    with pytest.raises(UnreadableScan, match=r"019\.dcm: the DICOM file is damaged"):
+        read_scan(paths[0].parent)
+
+
+def test_a_file_that_goes_on_as_another_class_is_named(paths):
+    ct = b"1.2.840.10008.5.1.4.1.1.2\0"
+    data = paths[-1].read_bytes()
+    paths[-1].write_bytes(data[:300] + data[300:].replace(ct, ct.replace(b"2\0", b"7\0")))
+    with pytest.raises(UnreadableScan, match=r"019\.dcm(?s:.*)goes on as another class"):
+        read_scan(paths[0].parent)
+
+
+@pytest.mark.parametrize("name", ["IM{:04d}", "1.2.840.{}", "{}.ima"])
+@pytest.mark.parametrize("kept", [0, 131])
+def test_slices_of_other_names(paths, name, kept):
+    for number, path in enumerate(paths):
+        path.rename(path.with_name(name.format(number)))
+    last = paths[-1].with_name(name.format(19))
+    last.write_bytes(last.read_bytes()[:kept])
+    with pytest.raises(UnreadableScan, match=f"{kept} bytes"):
+        read_scan(last.parent)
+
+
+def test_empty_files_that_are_not_named_as_slices_are_left_out(paths, tmp_path):
+    for name in (".done", "lock", "notes.txt"):
+        (tmp_path / name).touch()
+    scan = read_scan(tmp_path)
+    assert scan.shape[2] == 20
+    assert scan.excluded == (".done: not DICOM", "lock: not DICOM", "notes.txt: not DICOM")
+
+
+def test_the_slices_that_remain_are_read_once_the_damaged_one_is_gone(paths, tmp_path):
+    whole = read_scan(tmp_path).voxels
+    paths[-1].unlink()
+    np.testing.assert_array_equal(read_scan(tmp_path).voxels, whole[:, :, :-1])
