@@ -192,7 +192,7 @@ def ablation(work: Work) -> dict[str, Any]:
     arguments = ("--labels", labels, "--epochs", 5, "--learning-rate", 0.001, *work.extra)
     work.ctedge("train", "ablate", data, "-o", out, "--seeds", len(SEEDS), *arguments)
     document: dict[str, Any] = json.loads((out / "ablation.json").read_text())
-    document["command"] = work.commands[-1]
+    document.pop("command", None)
     return {
         "data": f"{len(kept)} phantoms, normal or with at least {LEAST_SCORE} % of the lungs"
         " affected",

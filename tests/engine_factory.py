@@ -255,7 +255,11 @@ def record_for(bundle: ModelBundle, plan: bytes, **changes: Any) -> EngineRecord
         max_batch=4,
         builder={"version_compatible": False},
         gates={},
-        device_gate=DeviceGate(state="passed", machine=WORKSTATION, results={"numeric": {}}),
+        device_gate=DeviceGate(
+            state="passed",
+            machine=WORKSTATION,
+            results={name: {"passed": True} for name in ("numeric", "task")},
+        ),
     )
     return replace(record, **changes)
 

@@ -59,9 +59,7 @@ def outcome(source: Any, *, deep: bool = False, alone: bool = False) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", module="pydicom")
-            how: Any = (
-                {} if isinstance(source, Path) else {"on_gap": "resample"}
-            )  # no NIfTI
+            how: Any = {} if isinstance(source, Path) else {"on_gap": "resample"}  # no NIfTI
             scan = read_slices(source) if alone else read_scan(source, **how)
             if deep:
                 for spec in (KERAS_EXAMPLE, SEVERITY_STUDY):

@@ -259,12 +259,13 @@ def test_an_engine_that_fails_its_gate_is_not_written(driver: Path, bundle: Mode
     kind, found = on_stage(driver, BUILD, bundle, shift=0.5)
     assert kind == "GateFailed"
     assert "max |dprobability|" in str(found)
-    assert list((bundle.path / "engines").iterdir()) == []
+    assert not (bundle.path / "engines").exists()
 
 
 def test_verify_writes_down_what_the_gate_gave(driver: Path, bundle: ModelBundle) -> None:
     on_stage(driver, BUILD, bundle)
     said, state = on_stage(driver, VERIFY, bundle)
-    assert (said, state) == ("device gate passed on NVIDIA RTX A4000", "passed")
+    assert str(said).endswith("-batch2.engine: device gate passed on NVIDIA RTX A4000")
+    assert state == "passed"
     said, state = on_stage(driver, VERIFY, bundle, shift=0.5)
     assert (said, state) == ("GateFailed", "failed")

@@ -30,12 +30,12 @@ from ctedge.errors import (
 )
 from ctedge.runtimes.cuda_driver import find_device
 from ctedge_export.engine.inspect import inspect_file
-from ctedge_export.engine.lock import build_lock
 from ctedge_export.engine.make import build_engine
 from ctedge_export.engine.progress import Unwatched
 from ctedge_export.engine.settings import Settings
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import gate_input
+from ctedge_export.lock import written_by_one
 from engine_factory import SPEC, chain, write_engine_bundle
 
 pytestmark = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")
@@ -85,7 +85,7 @@ def test_the_bundle_stays_valid_with_engines_in_it(bundle: ModelBundle) -> None:
 
 def test_two_builds_of_one_engine_do_not_meet(bundle: ModelBundle, tmp_path: Path) -> None:
     path = tmp_path / "small.engine"
-    with build_lock(path), pytest.raises(OutputError, match="another build") as caught:
+    with written_by_one(path), pytest.raises(OutputError, match="another build") as caught:
         build_engine(bundle.path, runtime="tensorrt-rtx", output=path)
     assert str(os.getpid()) in str(caught.value.found)
     assert left_in(tmp_path) == []

@@ -107,7 +107,7 @@ def test_verify_says_why_an_engine_is_not_run_here(bundle: ModelBundle) -> None:
     said: list[str] = []
     assert verify_engines(bundle, say=said.append) == ()
     assert len(said) == 1
-    assert said[0].startswith(f"{NAME}: not run here: no NVIDIA driver")
+    assert said[0].startswith(f"{NAME}: digest and model verified; not run here: no NVIDIA")
     assert read_record(path) == before
 
 

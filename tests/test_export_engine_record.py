@@ -27,6 +27,7 @@ from engine_factory import WORKSTATION, put_engine, record_for, write_engine_bun
 
 PLAN = b"an engine"
 NAME = "fp16-tensorrt-10.3.0-sm86-rtx-a4000.engine"
+SHOWN = {"numeric": {"passed": True}, "task": {"passed": True}}
 HERE = Machine(versions={"tensorrt": "10.3.0"}, site=WORKSTATION)
 
 
@@ -93,9 +94,11 @@ def test_each_mismatch_has_its_own_message_and_the_command_that_mends_it(
     with pytest.raises(EngineMismatch, match=f"another {SAYS.get(case, case)}") as caught:
         find(bundle, machine)
     assert shown in f"{caught.value.found} {caught.value.expected}"
-    command = f"ctedge export build-engine {bundle.path} --precision"
-    assert command in str(caught.value.fix)
-    assert "--overwrite" in str(caught.value.fix)
+    wanted = "--precision fp16 --runtime tensorrt --max-batch 4 --overwrite"
+    verify = f"ctedge export verify {bundle.path}, or build it again: "
+    rebuild = f"ctedge export build-engine {bundle.path} {wanted}"
+    asks_again = SAYS.get(case, case) == "driver"
+    assert caught.value.fix == f"{verify if asks_again else ''}{rebuild}"
 
 
 def test_the_messages_differ(bundle: ModelBundle) -> None:
@@ -114,14 +117,14 @@ def test_a_larger_batch_is_another_shape(bundle: ModelBundle) -> None:
     assert find(bundle, batch=4)
     with pytest.raises(EngineMismatch, match="shape") as caught:
         find(bundle, batch=5)
-    assert str(caught.value.fix).endswith("--max-batch 5")
+    assert str(caught.value.fix).endswith(" --runtime tensorrt --max-batch 5 --overwrite")
 
 
 def test_a_changed_driver_asks_for_the_gate_again(bundle: ModelBundle) -> None:
     put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN))
     with pytest.raises(EngineMismatch) as caught:
         find(bundle, on(driver="590.1"))
-    assert "ctedge export verify" in str(caught.value.fix)
+    assert f"ctedge export verify {bundle.path}" in str(caught.value.fix)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_a_portable_engine_runs_on_newer_gpus(
 ) -> None:
     target = Target(name="portable", gpu=None, compute_capabilities=("8.0",), or_newer=True)
     machine = on(gpu="another", compute_capability=capability)
-    gate = DeviceGate(state="passed", machine=machine.site)
+    gate = DeviceGate(state="passed", machine=machine.site, results=SHOWN)
     put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN, target=target, device_gate=gate))
     if fits:
         assert find(bundle, machine)
@@ -161,7 +164,9 @@ def test_a_portable_engine_runs_on_newer_gpus(
     [
         DeviceGate(),
         DeviceGate(state="failed", machine=WORKSTATION),
-        DeviceGate(state="passed", machine=replace(WORKSTATION, gpu="another of that kind")),
+        DeviceGate(
+            state="passed", machine=replace(WORKSTATION, gpu="another of that kind"), results=SHOWN
+        ),
     ],
     ids=lambda gate: gate.state,
 )
@@ -171,7 +176,11 @@ def test_an_engine_that_did_not_pass_here_itself_is_refused(
     put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN, device_gate=gate))
     with pytest.raises(EngineUnverified, match="its own gate") as caught:
         find(bundle)
-    assert f"ctedge export verify {bundle.path}" in str(caught.value.fix)
+    wanted = f"on the machine that shall run it: ctedge export verify {bundle.path}"
+    if gate.state == "failed":  # the same file fails again
+        wanted = f"build it again: ctedge export build-engine {bundle.path} --precision fp16"
+        wanted += " --runtime tensorrt --max-batch 4 --overwrite"
+    assert caught.value.fix == wanted
 
 
 def test_of_several_the_one_that_fits_is_taken(bundle: ModelBundle) -> None:
@@ -208,7 +217,8 @@ def test_no_engine_names_the_command_that_builds_one(bundle: ModelBundle) -> Non
     put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN))
     with pytest.raises(RuntimeUnavailable, match="int8") as caught:
         find(bundle, precision="int8")
-    assert "--precision int8 --runtime tensorrt" in str(caught.value.fix)
+    wanted = f"ctedge export build-engine {bundle.path} --precision int8 --runtime tensorrt"
+    assert caught.value.fix == wanted
 
 
 def test_a_changed_byte_is_found(bundle: ModelBundle) -> None:

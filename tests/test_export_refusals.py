@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 pytest.importorskip("tensorflow", exc_type=ImportError)
 pytest.importorskip("tf2onnx", exc_type=ImportError)
 
-from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle, OutputError
+from ctedge.errors import BundleNotFound, DigestMismatch, GateFailed, InvalidBundle, OutputError
+from ctedge_export.gates.result import GateResult
 from ctedge_export.onnx_bundle import export_onnx
 from run_factory import (
     SMALL,
     build,
+    few_inputs,
     read_document,
     small_network,
     small_run,
@@ -109,7 +112,7 @@ def test_a_full_disk_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("ctedge.files.os.fsync", full)
-    with pytest.raises(OutputError, match="No space"):
+    with few_inputs(), pytest.raises(OutputError, match="No space"):
         export_onnx(run_folder, tmp_path / "x.ctedge")
     assert list(tmp_path.iterdir()) == []
 
@@ -192,3 +195,31 @@ def test_a_saved_model_names_the_way_in(tmp_path: Path) -> None:
     with pytest.raises(InvalidBundle, match="SavedModel") as caught:
         export_onnx(tmp_path, tmp_path / "x.ctedge")
     assert "ctedge train import" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5", "model.keras", "model.onnx"])
+def test_a_file_in_the_place_of_a_run_names_the_way_in(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"any")
+    with pytest.raises(InvalidBundle, match="is no run folder") as caught:
+        export_onnx(tmp_path / name, tmp_path / "x.ctedge")
+    hdf5 = name in {"model.h5", "model.hdf5"}
+    command = f"ctedge train import {tmp_path / name if hdf5 else 'FILE.h5'} -o RUN"
+    assert caught.value.fix.endswith(command)
+
+
+@pytest.mark.parametrize("gate", ["structural", "maps"])
+def test_what_fails_any_gate_is_kept_where_that_is_asked(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: str
+) -> None:
+    """No network is known that converts, answers as Keras does, and fails one of these."""
+    failed = GateResult(gate=gate, broken=("for the test",))
+    module = "structural" if gate == "structural" else "keras_maps"
+    monkeypatch.setattr(f"ctedge_export.onnx_bundle.{module}.check", lambda *a, **k: failed)
+    with few_inputs(), pytest.raises(GateFailed, match=f"the {gate} gate") as caught:
+        export_onnx(run_folder, tmp_path / "x.ctedge", keep_failed=True)
+    assert "--keep-failed" in str(caught.value.fix)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.failed"]
+    told = json.loads((tmp_path / "x.failed" / "gate.json").read_text())
+    assert told["gates"][gate]["broken"] == ["for the test"]
+    assert told["gates"]["onnx"]["passed"] is True
+    assert (tmp_path / "x.failed" / "model.onnx").stat().st_size > 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ctedge.bundle.golden import pack_levels
 from ctedge.bundle.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTPUTS
 from ctedge.bundle.maps import CAM
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import GateFailed, OutputError
+from ctedge.errors import GateFailed, InvalidBundle, OutputError
 from ctedge.extras import require
 from ctedge.run_folder import RunFolder, read_run
 from ctedge.spec import SliceSpec
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import keras
 
 Say = Callable[[str], None]
+
+_HDF5 = (".h5", ".hdf5")
 
 
 def export_onnx(  # noqa: PLR0913 (keyword-only options)
@@ -67,9 +70,9 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     target = Path(bundle)
     check_target(target, overwrite=overwrite)
     notes = _notes(card_notes)
-    run = read_run(Path(run_folder))
+    run = _run_folder(Path(run_folder))
     say(f"run folder: {run.task}, {run.spec.name}, digest verified")
-    require("onnxruntime", extra="cpu", purpose="the gate of an export")
+    require("onnxruntime", extra="cpu", purpose="gating an export")
     import_tensorflow()
     trained = load_keras(run)
     converted = _convert(run, trained)
@@ -84,27 +87,24 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     result = gate.compare(
         trained, onnx_bytes, shown, output=TASK_OUTPUTS[run.task][0], versions=found
     )
+    further = {
+        "structural": structural.check(onnx_bytes, task=run.task),
+        "maps": maps_gate,
+    }
+    measured = {"onnx": result.to_json(), **{n: one.to_json() for n, one in further.items()}}
     try:
         gate.require_pass(result, trained, onnx_bytes, converted, shown)
+        _require_all(further)
     except GateFailed as error:
         if keep_failed:
-            say(keep(target, MODEL_NAME, onnx_bytes, result.to_json(), error))
+            say(
+                keep(target, MODEL_NAME, onnx_bytes, {**measured["onnx"], "gates": measured}, error)
+            )
         raise
     say(
         f"gate passed: max |d{result.output}| {result.max_difference:.2g}"
         f" <= {result.tolerance:g} on {len(shown)} inputs"
     )
-    further = {
-        "structural": structural.check(onnx_bytes, task=run.task),
-        "maps": maps_gate,
-    }
-    for gate_name, checked in further.items():
-        if not checked.passed:
-            raise GateFailed(
-                f"the {gate_name} gate failed",
-                found=checked,
-                fix="export with the versions of the `export` extra",
-            )
     golden = [item for item in shown if item.name in GOLDEN_NAMES]
     files = {f"golden/{item.name}.npy.gz": pack_levels(item.levels) for item in golden}
     name = target.name.removesuffix(".ctedge")
@@ -122,10 +122,7 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
             ],
             "metrics": run.document["metrics"],
             "provenance": provenance(run, converted, found=found),
-            "gates": {
-                "onnx": result.to_json(),
-                **{name: checked.to_json() for name, checked in further.items()},
-            },
+            "gates": measured,
         },
         members={
             MODEL_NAME: onnx_bytes,
@@ -136,6 +133,39 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     )
     say(f"written: {target} ({_size(target) / 1e6:.1f} MB), manifest {written.digest[:12]}")
     return written
+
+
+def _require_all(checked: Mapping[str, GateResult]) -> None:
+    """Raise GateFailed for the first gate that did not pass."""
+    for name, result in checked.items():
+        if not result.passed:
+            raise GateFailed(
+                f"the {name} gate failed",
+                found=result,
+                fix="export with the versions of the `export` extra; --keep-failed keeps the file"
+                " to study",
+            )
+
+
+def _run_folder(path: Path) -> RunFolder:
+    """Read a run folder; where a file was named, say how one is made of it.
+
+    Raises:
+        InvalidBundle: a file, and what `read_run` raises.
+    """
+    if path.is_file():
+        named = shlex.quote(str(path))
+        fix = f"make a run folder of it, and export that: ctedge train import {named} -o RUN"
+        if path.suffix not in _HDF5:
+            fix = "save the Keras model as HDF5, model.save('FILE.h5'), and make a run folder of"
+            fix += " it: ctedge train import FILE.h5 -o RUN"
+        raise InvalidBundle(
+            f"{path} is no run folder",
+            found="a file",
+            expected="a folder with model.keras and model.json",
+            fix=fix,
+        )
+    return read_run(path)
 
 
 def _explained(

@@ -15,8 +15,9 @@ from ctedge.runtimes.verification import check_golden
 from ctedge_export.engine.verify import verify_engines
 from ctedge_export.gates import structural
 from ctedge_export.gates.runners import Runner, runners
-from ctedge_export.precision.precision import check_reference, make_bench
+from ctedge_export.precision.precision import make_bench
 from ctedge_export.precision.variant import Bench
+from ctedge_export.reference import TASKS, check_reference
 
 Say = Callable[[str], None]
 _Path = str | os.PathLike[str]
@@ -41,9 +42,11 @@ def verify_bundle(
 ) -> float:
     """Check every digest, then run every gate again, on whatever runtimes are here.
 
-    The FP32 network answers the golden cases as Keras did; its structure is looked at. Each other
-    precision answers the golden cases and the inputs of its gates as FP32 does, on ONNX Runtime
-    and, where it is installed, on OpenVINO.
+    The FP32 network answers the golden cases, the inputs that the bundle holds, as Keras did; its
+    structure is looked at. FP32 on other runtimes, and each other precision, answer the golden
+    cases and the inputs of the gates as FP32 does, and decide as it does. Engines: digests and
+    model everywhere, their own gate where a GPU can run them. A network that finds lungs has golden
+    cases and structure alone.
 
     Args:
         bundle: a bundle's folder, or the name of a shipped one.
@@ -73,8 +76,14 @@ def verify_bundle(
     rows = [_row(runtime.name, "golden", True, f"{cases} cases, at most {largest:.2g} apart")]
     require("onnx", extra="export", purpose="the structural gate")
     rows += [_structural(verified, precision) for precision in (FP32, *verified.variants)]
-    if verified.variants or data is not None:
-        rows += _gates(verified, data, say)
+    bench = None
+    if verified.task in TASKS:
+        check_reference(verified)
+        bench = make_bench(verified, data=data)
+        say(f"FP32 answered {len(bench.inputs)} inputs and {bench.source}")
+        rows += _gates(verified, bench, say)
+    else:
+        rows += _golden_elsewhere(verified)
     if show is not None:
         show(tuple(rows))
     failed = [row for row in rows if not row.passed]
@@ -85,14 +94,18 @@ def verify_bundle(
             expected=f"as when it was exported; {len(failed)} of {len(rows)} gates fail",
             fix="do not use this precision on this runtime here; report both versions",
         )
-    verify_engines(verified, say=say)
+    given = bench is not None and data is not None
+    verify_engines(verified, cases=bench.cases if bench and given else None, say=say)
     return largest
 
 
-def _gates(verified: ModelBundle, data: _Path | None, say: Say) -> list[Row]:
-    check_reference(verified)
-    bench = make_bench(verified, data=data)
-    say(f"FP32 answered {len(bench.inputs)} inputs and {bench.source}")
+def _golden_elsewhere(verified: ModelBundle) -> list[Row]:
+    """The golden cases on the runtimes besides ONNX Runtime."""
+    others = runners(verified.model)[1:]
+    return [_golden(runner, verified, FP32) for runner in others]
+
+
+def _gates(verified: ModelBundle, bench: Bench, say: Say) -> list[Row]:
     rows = []
     for precision in (FP32, *verified.variants):
         onnx_bytes = verified.model_bytes(precision)
@@ -115,13 +128,19 @@ def _structural(verified: ModelBundle, precision: str) -> Row:
 
 
 def _on(runner: Runner, verified: ModelBundle, bench: Bench, precision: str) -> list[Row]:
+    results = (bench.numeric(runner, precision), bench.task_gate(runner, precision))
+    return [
+        _golden(runner, verified, precision),
+        *(_row(runner.name, one.gate, one.passed, str(one)) for one in results),
+    ]
+
+
+def _golden(runner: Runner, verified: ModelBundle, precision: str) -> Row:
     try:
         cases, largest = check_golden(verified, runner, precision=precision)
-        golden = _row(runner.name, "golden", True, f"{cases} cases, at most {largest:.2g} apart")
     except GateFailed as error:
-        golden = _row(runner.name, "golden", False, f"{error.what}: {error.found}")
-    results = (bench.numeric(runner, precision), bench.task_gate(runner, precision))
-    return [golden, *(_row(runner.name, one.gate, one.passed, str(one)) for one in results)]
+        return _row(runner.name, "golden", False, f"{error.what}: {error.found}")
+    return _row(runner.name, "golden", True, f"{cases} cases, at most {largest:.2g} apart")
 
 
 def _row(runtime: str, gate: str, passed: bool, text: str) -> Row:

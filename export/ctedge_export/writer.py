@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,17 @@ MAX_GOLDEN_BYTES = 6_000_000
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,55}\.ctedge", re.ASCII)
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool, fix: str | None = None) -> None:
     """Refuse an output that cannot be written, before an export spends minutes on it.
 
+    Args:
+        path: the folder to write.
+        overwrite: it may be there.
+        fix: what to do where the folder that it is in cannot be written; None names the output.
+
     Raises:
-        OutputError: no `NAME.ctedge`, already there, or there and no bundle.
+        OutputError: no `NAME.ctedge`, already there, there and no bundle, or in a folder that
+            cannot be written.
     """
     if not _FOLDER.fullmatch(path.name):
         raise OutputError(
@@ -49,6 +57,23 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             expected=f"a folder with a {MANIFEST_NAME}",
             fix="name another output, or remove this one first",
         )
+    _check_writable(path, fix or "name another output, or make that folder writable")
+
+
+def _check_writable(path: Path, fix: str) -> None:
+    """Try the folder that the output is to stand in, or the nearest that is there."""
+    parent = path.absolute().parent
+    while not os.path.lexists(parent) and parent != parent.parent:
+        parent = parent.parent
+    try:
+        tempfile.TemporaryDirectory(prefix=".partial-", dir=parent).cleanup()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}",
+            found=f"{parent}: {error.strerror or error}",
+            expected="a folder beside which another can be written, to take its place whole",
+            fix=fix,
+        ) from error
 
 
 def write_bundle(  # noqa: PLR0913 (keyword-only options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,11 +20,12 @@ def build_engine(  # noqa: PLR0913, PLR0917 - one parameter an independent choic
         str, typer.Argument(metavar="BUNDLE", help="A NAME.ctedge folder, or a shipped name.")
     ],
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, bf16 or int8; a missing member is made and gated.")
+        Literal["fp32", "fp16", "bf16", "int8"],
+        typer.Option(help="A member that is missing is made and gated."),
     ] = "fp16",
     runtime: Annotated[
-        str | None,
-        typer.Option(help="tensorrt or tensorrt-rtx.  [default: what works here]"),
+        Literal["tensorrt", "tensorrt-rtx"] | None,
+        typer.Option(help="[default: what works here]"),
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=4096, help="Batches of 1 to this.")] = 1,
     workspace: Annotated[
@@ -60,6 +61,9 @@ def build_engine(  # noqa: PLR0913, PLR0917 - one parameter an independent choic
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an engine that stands there.")
     ] = False,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Keep what fails its gate: NAME.failed/.")
+    ] = False,
 ) -> None:
     """Build a TensorRT engine; exit code 3 when it answers otherwise than its model."""
     from ctedge_export.engine.make import build_engine as run
@@ -79,11 +83,12 @@ def build_engine(  # noqa: PLR0913, PLR0917 - one parameter an independent choic
         path = run(
             bundle,
             precision=precision,
-            runtime=runtime,  # type: ignore[arg-type] # any other name is refused
+            runtime=runtime,
             settings=settings,
             timing_cache=timing_cache,
             output=output,
             overwrite=overwrite,
+            keep_failed=keep_failed,
             watcher=watcher,
             say=lambda line: typer.echo(line, err=True),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +12,21 @@ if TYPE_CHECKING:
     from ctedge_export.verify import Row
 
 
+class _Precision(str, enum.Enum):
+    """What a bundle's network can be had in besides FP32; typer lists no Literal."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
 def precision(  # noqa: PLR0913, PLR0917 (one parameter an option)
     bundle: Annotated[
         str, typer.Argument(metavar="BUNDLE", help="A NAME.ctedge folder, or a shipped name.")
     ],
     to: Annotated[
-        list[str], typer.Option("--to", metavar="PRECISION", help="fp16, bf16 or int8; repeatable.")
+        list[_Precision],
+        typer.Option("--to", metavar="PRECISION", help="fp16, bf16 or int8; repeatable."),
     ],
     output: Annotated[
         Path | None,
@@ -44,7 +54,7 @@ def precision(  # noqa: PLR0913, PLR0917 (one parameter an option)
 
     export_precision(
         bundle,
-        to,
+        [one.value for one in to],
         output=output,
         data=data,
         calibration=calibration,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctedge.engines.record import Layers, Target
-from ctedge.errors import BuildFailed, InvalidBundle
+from ctedge.errors import BuildFailed, InvalidBundle, OutputError
 from ctedge_export.engine.flavours import Flavour
 from ctedge_export.engine.log import build_error, captured_log
 from ctedge_export.engine.progress import Unwatched, Watcher, monitor
@@ -59,6 +59,7 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
     target: Target,
     timings: bytes = b"",
     kept_float: Collection[str] = (),
+    bundle: str = "BUNDLE",
     watcher: Watcher | None = None,
 ) -> Built:
     """Build an engine. Ctrl-C ends it at the builder's next step.
@@ -71,11 +72,13 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
         target: what the engine is to run on, as `choose_target` says.
         timings: the timing cache of earlier builds; empty starts a new one.
         kept_float: convolutions that the file keeps in float.
+        bundle: what names the file's bundle on a command line.
         watcher: told of the progress.
 
     Raises:
         BuildFailed: too little memory, an operation or target that TensorRT lacks.
         RuntimeUnavailable: the builder needs a GPU or a driver that is not there.
+        OutputError: the timings are none that this TensorRT takes; nothing is built.
         GateFailed: fewer than 95 % of the convolutions work in the precision; nothing is built.
         KeyboardInterrupt: Ctrl-C; the builder has ended.
     """
@@ -92,12 +95,12 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
             fix="export the bundle again with the versions of the `export` extra",
         )
     layers = layers_of(network, strongly_typed=flavour.strongly_typed)
-    require_share(layers, precision, kept_float=kept_float)
+    require_share(layers, precision, kept_float=kept_float, bundle=bundle)
     config = builder.create_builder_config()
     recorded = _configure(flavour, config, precision=precision, settings=settings, target=target)
     name, shape = _profile(builder, network, config, settings.max_batch)
     if not flavour.ahead_of_time:
-        config.set_timing_cache(config.create_timing_cache(timings), False)
+        _take_timings(config, timings, log)
     plan = _run(flavour, builder, network, config, watcher or Unwatched())
     if plan is None:
         raise build_error(log.lines, workspace_bytes=settings.workspace_bytes)
@@ -211,6 +214,25 @@ def _asked_to_stop(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
+def _take_timings(config: Any, timings: bytes, log: Any) -> None:
+    """Give the builder the timings of earlier builds.
+
+    What is no timing cache, or another GPU's, is left out by TensorRT with a warning, and an empty
+    one is used: written back, that would replace a file that was never ours.
+    """
+    before = len(log.lines)
+    cache = config.create_timing_cache(timings)
+    taken = cache is not None and config.set_timing_cache(cache, False) is not False
+    said = [text for _, text in log.lines[before:]]
+    if timings and (not taken or any("timing cache" in text.lower() for text in said)):
+        raise OutputError(
+            "the timing cache is none that this TensorRT takes on this GPU",
+            found="; ".join(said[-2:]) or f"{len(timings)} bytes that it does not read",
+            expected="what an earlier build on this GPU with this TensorRT wrote",
+            fix="name another file with --timing-cache, or remove this one; it was left as it is",
+        )
 
 
 def _timings(config: Any) -> bytes | None:

@@ -73,6 +73,12 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
         UnsafeModel: the ONNX file holds what no bundle may.
     """
     file = Path(path)
+    if not file.exists():
+        raise InvalidBundle(
+            f"there is no file {file}",
+            expected=f"NAME{ENGINE_SUFFIX} or NAME{_ONNX_SUFFIX}",
+            fix="check the path; engines lie in BUNDLE/engines/",
+        )
     if file.suffix == _ONNX_SUFFIX:
         return _inspect_onnx(file)
     if file.suffix == ENGINE_SUFFIX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -77,13 +78,21 @@ def choose_target(flavour: Flavour, settings: Settings, site: Site) -> Target:
     )
 
 
-def check_options(flavour: Flavour, settings: Settings) -> None:
-    """Refuse what this TensorRT does not offer, before anything is built.
+def check_options(
+    flavour: Flavour, settings: Settings, *, timing_cache: str | os.PathLike[str] | None = None
+) -> None:
+    """Refuse what this TensorRT does not offer, before anything is made or built.
 
     Raises:
         RuntimeUnavailable: an option that it lacks.
     """
     trt = flavour.trt
+    if timing_cache is not None and flavour.ahead_of_time:
+        raise RuntimeUnavailable(
+            f"{flavour.runtime} times nothing while it builds",
+            found=f"--timing-cache {os.fspath(timing_cache)}",
+            fix="leave --timing-cache out",
+        )
     offers_level = hasattr(trt.IBuilderConfig, "builder_optimization_level")
     if settings.optimization_level is not None and not offers_level:
         raise _lacks(flavour, "--optimization-level")

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ctedge.bundle.maps import MAPS
+from ctedge.bundle.variants import FP32
 from ctedge.engines.record import DECLARED, TYPED, Layers
 from ctedge.errors import GateFailed
 
@@ -72,7 +73,13 @@ def is_convolution(kind: str) -> bool:
     return "CONV" in kind.upper()
 
 
-def require_share(layers: Layers, precision: str, *, kept_float: Collection[str] = ()) -> None:
+def require_share(
+    layers: Layers,
+    precision: str,
+    *,
+    kept_float: Collection[str] = (),
+    bundle: str = "BUNDLE",
+) -> None:
     """Refuse to call an engine by a precision that most of its convolutions do not work in.
 
     Args:
@@ -80,6 +87,7 @@ def require_share(layers: Layers, precision: str, *, kept_float: Collection[str]
         precision: its name.
         kept_float: convolutions that the bundle's member keeps in float, because its gate wanted
             it. They do not count, but for fp16, where nothing may be left out.
+        bundle: what names the engine's bundle on a command line.
 
     Raises:
         GateFailed: fewer than 95 % of the convolutions work in it.
@@ -98,8 +106,10 @@ def require_share(layers: Layers, precision: str, *, kept_float: Collection[str]
             f"this engine would not be {precision}",
             found=f"convolutions by the {layers.source}: {found or 'none'}",
             expected=f"at least {LEAST_SHARE:.0%} in {precision}",
-            fix="take a bundle that `ctedge export onnx` wrote, and for another precision than"
-            " fp32 make its member again: ctedge export precision BUNDLE --to PRECISION",
+            fix="make its member again:"
+            f" ctedge export precision {bundle} --to {precision} --overwrite"
+            if precision != FP32
+            else "take a bundle that `ctedge export onnx` wrote",
         )
 
 

@@ -12,10 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.engines.files import check_engine, list_engines, read_engine, read_record, record_path
+from ctedge.engines.files import (
+    check_engine,
+    check_model,
+    list_engines,
+    read_engine,
+    read_record,
+    record_path,
+)
 from ctedge.engines.machine import Machine
 from ctedge.engines.record import FAILED, PASSED, DeviceGate, EngineRecord, Site
-from ctedge.errors import EngineMismatch, GateFailed
+from ctedge.errors import CTEdgeError, EngineMismatch, GateFailed, OutputError
 from ctedge.extras import require
 from ctedge.files import write_atomic
 from ctedge.runtimes.cuda_driver import find_device, why_no_device
@@ -27,15 +34,24 @@ from ctedge_export.gates import numeric, task
 from ctedge_export.gates.cases import Case, gate_phantoms
 from ctedge_export.gates.inputs import GateInput, gate_inputs
 from ctedge_export.gates.runners import Runner, onnx_runner
+from ctedge_export.lock import written_by_one
 
 Say = Callable[[str], None]
 
 
-def verify_engines(bundle: ModelBundle, *, say: Say) -> tuple[EngineRecord, ...]:
-    """Run every engine of a bundle that belongs on this machine through its gate; write it down.
+def verify_engines(
+    bundle: ModelBundle,
+    *,
+    cases: Sequence[Case] | None = None,
+    say: Say,
+) -> tuple[EngineRecord, ...]:
+    """Check every engine's digest and model; run those that belong here through their gate.
+
+    Every engine is looked at, also after one that fails. What a gate gave is written down.
 
     Args:
         bundle: a verified bundle.
+        cases: labelled inputs, of the task gate and more of the numeric one; None means phantoms.
         say: told of each engine, one line at a time: what passed, and why one was not run.
 
     Returns:
@@ -43,25 +59,55 @@ def verify_engines(bundle: ModelBundle, *, say: Say) -> tuple[EngineRecord, ...]
 
     Raises:
         GateFailed: one answers otherwise than its model; its record says so.
-        BundleError: an engine or its record is damaged.
+        BundleError: an engine or its record is damaged, or of another model than the bundle's.
     """
-    machine, run = Machine.here(), []
+    machine, run, failed = Machine.here(), list[EngineRecord](), list[CTEdgeError]()
     for path in list_engines(bundle):
-        record = read_record(path)
-        if reason := _not_here(record, bundle, machine):
-            say(f"{path.name}: not run here: {reason}")
-            continue
-        judged = gated(
-            record, read_engine(path, record), bundle, flavour=load_flavour(record.runtime), say=say
-        )
-        write_atomic(record_path(path), judged.to_bytes())
-        run.append(judged)
-        require_passed(judged, path)
+        try:
+            record = read_record(path)
+            plan = read_engine(path, record)
+            check_model(record, bundle)
+            if reason := _not_here(record, bundle, machine):
+                say(f"{path.name}: digest and model verified; not run here: {reason}")
+                continue
+            flavour = load_flavour(record.runtime)
+            told = _about(path, say)
+            judged = gated(record, plan, bundle, flavour=flavour, cases=cases, say=told)
+            _write_down(path, judged, bundle)
+            run.append(judged)
+            require_passed(judged, path)
+        except CTEdgeError as error:
+            say(f"{path.name}: FAILED: {error.what}")
+            failed.append(error)
+    if failed:
+        # That an engine answers otherwise weighs more than that another cannot be used.
+        raise min(failed, key=lambda error: not isinstance(error, GateFailed))
     return tuple(run)
 
 
-def gated(
-    record: EngineRecord, plan: bytes, bundle: ModelBundle, *, flavour: Flavour, say: Say
+def _about(path: Path, say: Say) -> Say:
+    return lambda line: say(f"{path.name}: {line}")
+
+
+def _write_down(path: Path, judged: EngineRecord, bundle: ModelBundle) -> None:
+    """Keep the verdict, unless another process has built this engine anew meanwhile."""
+    with written_by_one(bundle.path, fix="verify a copy of the bundle that can be written"):
+        if read_record(path).sha256 != judged.sha256:
+            raise OutputError(
+                f"{path.name} was built again while its gate ran",
+                fix=f"verify it once more: ctedge export verify {bundle.argument}",
+            )
+        write_atomic(record_path(path), judged.to_bytes())
+
+
+def gated(  # noqa: PLR0913 (keyword-only options)
+    record: EngineRecord,
+    plan: bytes,
+    bundle: ModelBundle,
+    *,
+    flavour: Flavour,
+    cases: Sequence[Case] | None = None,
+    say: Say,
 ) -> EngineRecord:
     """The record with what the engine's own gate gave; unchanged where no device can run it.
 
@@ -73,20 +119,27 @@ def gated(
     if reason := _not_here(record, bundle, machine):
         say(f"device gate not run: {reason}")
         return record
-    require("onnxruntime", extra="cpu", purpose="the gate of an engine")
+    require("onnxruntime", extra="cpu", purpose="gating an engine")
     opened = TensorrtEngine(flavour.trt, plan, record)
     try:
         layers = inspected_layers(opened.information())
         if layers is not None:
             record = replace(record, layers=layers)
-            require_share(layers, record.precision, kept_float=_kept_float(record, bundle))
+            require_share(
+                layers,
+                record.precision,
+                kept_float=_kept_float(record, bundle),
+                bundle=bundle.argument,
+            )
         runner = Runner(
             name=opened.name, version=f"{flavour.runtime} {flavour.version}", run=opened.run
         )
-        judged = judge(record, bundle, runner, site=machine.site)
+        judged = judge(record, bundle, runner, site=machine.site, cases=cases)
     finally:
         opened.close()
-    say(f"device gate {judged.device_gate.state} on {machine.site.gpu}")
+    gate = judged.device_gate
+    note = gate.results["task"].get("note")
+    say(f"device gate {gate.state} on {machine.site.gpu}{f' ({note})' if note else ''}")
     return judged
 
 
@@ -158,7 +211,8 @@ def require_passed(record: EngineRecord, path: Path) -> None:
         f"the engine {path.name} does not answer as its model does",
         found="; ".join(found),
         expected=f"the answers of the FP32 model, within the limits of {record.precision}",
-        fix="build it again; if that does not help, build it in --precision fp32",
+        fix="build it again (--keep-failed keeps what fails, to study it); if that does not help,"
+        " build it in --precision fp32",
     )
 
 

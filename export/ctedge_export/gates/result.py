@@ -34,7 +34,8 @@ class GateResult:
         gate: "structural", "numeric" or "task".
         figures: what was measured against a limit.
         broken: what broke a rule, in words; empty when none did.
-        details: what else the manifest keeps, as plain JSON values.
+        details: what else the manifest keeps, as plain JSON values; a "note" among it says what
+            was not measured, and why.
     """
 
     gate: str
@@ -58,7 +59,9 @@ class GateResult:
 
     def __str__(self) -> str:
         failing = [str(figure) for figure in self.figures if not figure.holds]
-        return "; ".join((*self.broken, *failing) or map(str, self.figures)) or "in order"
+        said = [*self.broken, *failing] or [str(figure) for figure in self.figures]
+        note = self.details.get("note")
+        return "; ".join([*said, note] if note else said) or "in order"
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON values, for the manifest."""

@@ -56,6 +56,8 @@ def check(  # noqa: PLR0913 (keyword-only options)
         figures, details = _classes(before, after, positive, threshold)
         limit = _AUC_CHANGE.get(precision, _AUC_CHANGE_ELSE)
         figures += _auc_change(details["auc"], limit)
+        if positive.all() or not positive.any():
+            details["note"] = "no AUC: the scans are of one class alone"
     return GateResult(gate="task", figures=figures, details={**record, **details})
 
 

@@ -79,6 +79,12 @@ def onnx_network(
     """
     precision = precision or FP32
     check_precision(precision)
+    if precision not in (FP32, *bundle.variants):
+        raise RuntimeUnavailable(
+            f"{bundle.name} does not have its network in {precision}",
+            found=", ".join((FP32, *bundle.variants)),
+            fix=f"add it: ctedge export precision {bundle.argument} --to {precision}",
+        )
     device = device or ("cuda" if precision in HALF_PRECISIONS else "cpu")
     if max_batch is None:
         max_batch = SLICES_A_RUN if bundle.task == "slices" else 1
@@ -131,7 +137,7 @@ def _onnx_gates(bundle: ModelBundle, precision: str) -> dict[str, bool]:
 
 def _make(bundle: ModelBundle, precision: str) -> str:
     if precision == FP32:
-        return "ctedge export onnx RUN_FOLDER -o BUNDLE"
+        return f"ctedge export onnx RUN_FOLDER -o {bundle.argument} --overwrite"
     return f"ctedge export precision {bundle.argument} --to {precision} --overwrite"
 
 

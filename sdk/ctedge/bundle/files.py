@@ -28,6 +28,14 @@ _SUFFIX = ".ctedge"
 _DIGEST_LINE = re.compile(rb"[0-9a-f]{64}\n")
 _BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _MOST_ENTRIES = 1000
+
+#: What to do where a file was named instead of a bundle, by its suffix.
+_INSTEAD = {
+    ".onnx": "an ONNX file alone has neither spec nor gate: export the network it came from with"
+    " `ctedge export onnx RUN_FOLDER -o BUNDLE`",
+    ".engine": "name the bundle that the engine belongs to; `ctedge export inspect ENGINE` shows"
+    " what is in an engine",
+}
 _CHUNK_BYTES = 1 << 24
 
 # Not to follow a link that replaced the file, and not to wait for a pipe's other end.
@@ -61,10 +69,7 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
             f"{text} is no bundle",
             found="a file",
             expected=f"a folder NAME{_SUFFIX} with a {MANIFEST_NAME}",
-            fix="an ONNX file alone has neither spec nor gate: export the network it came from with"
-            " `ctedge export onnx RUN_FOLDER -o BUNDLE`"
-            if text.endswith(".onnx")
-            else "unpack it first if it is an archive",
+            fix=_INSTEAD.get(path.suffix, "unpack it first if it is an archive"),
         )
     shipped = _SHIPPED / f"{text}{_SUFFIX}"
     if _BARE_NAME.fullmatch(text) and shipped.is_dir():

@@ -205,7 +205,7 @@ class ModelBundle:
             raise RuntimeUnavailable(
                 f"{self.name} does not have its network in {precision!r}",
                 found=", ".join((FP32, *self.variants)),
-                fix="add it with `ctedge export precision BUNDLE --to PRECISION`",
+                fix=f"add it with `ctedge export precision {self.argument} --to {precision}`",
             )
         return self._manifest.variants[precision]
 

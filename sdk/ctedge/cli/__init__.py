@@ -92,6 +92,8 @@ def main() -> None:
         what = "not enough memory" if isinstance(error, MemoryError) else str(error)
         _end(CTEdgeError(what, fix="check permissions, free disk space and free memory"), 1)
     except KeyboardInterrupt:
+        with contextlib.suppress(OSError):
+            typer.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
 
 

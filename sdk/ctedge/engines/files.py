@@ -8,16 +8,19 @@ engine whose own answers never passed a gate on a device is refused as well.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from ctedge.bundle.files import read_file
 from ctedge.bundle.manifest import ENGINES_NAME
 from ctedge.bundle.maps import MAPS
 from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.engines.commands import bundle_of, rebuild, rebuild_by_name
+from ctedge.engines.fit import Built, check_driver, check_gpu, check_tensorrt
 from ctedge.engines.machine import Machine
 from ctedge.engines.record import (
+    FAILED,
     MAX_ENGINE_BYTES,
     MAX_RECORD_BYTES,
     PASSED,
@@ -26,7 +29,14 @@ from ctedge.engines.record import (
     Site,
     parse_record,
 )
-from ctedge.errors import DigestMismatch, EngineMismatch, EngineUnverified, RuntimeUnavailable
+from ctedge.errors import (
+    BundleError,
+    DigestMismatch,
+    EngineMismatch,
+    EngineUnverified,
+    InvalidBundle,
+    RuntimeUnavailable,
+)
 
 ENGINE_SUFFIX = ".engine"
 RECORD_SUFFIX = ".json"
@@ -38,6 +48,16 @@ def engine_name(
     """The file name of an engine: "fp16-tensorrt-10.3.0-sm86-rtx-a4000.engine"."""
     batch = f"-batch{max_batch}" if max_batch > 1 else ""
     return f"{precision}-{runtime}-{version}-{target}{batch}{ENGINE_SUFFIX}"
+
+
+def _own_name(record: EngineRecord) -> str:
+    return engine_name(
+        precision=record.precision,
+        runtime=record.runtime,
+        version=record.runtime_version,
+        target=record.target.name,
+        max_batch=record.max_batch,
+    )
 
 
 def slug(text: str) -> str:
@@ -55,9 +75,22 @@ def read_record(engine: Path) -> EngineRecord:
     """The identity record beside an engine.
 
     Raises:
-        InvalidBundle: there is none, or it is broken.
+        InvalidBundle: there is no such engine, or its record is missing or broken.
     """
     path = record_path(engine)
+    if not os.path.lexists(engine):
+        raise InvalidBundle(
+            f"there is no engine {engine}",
+            expected=f"NAME{ENGINE_SUFFIX}, with its NAME{RECORD_SUFFIX} beside it",
+            fix="check the path, or build one: ctedge export build-engine BUNDLE",
+        )
+    if not os.path.lexists(path):
+        raise InvalidBundle(
+            f"{engine.name} has no identity record beside it, so nothing says what it is for",
+            found=f"no file {path.name}",
+            fix=f"copy {path.name} from where the engine was built, or build it again:"
+            f" {rebuild_by_name(engine)}",
+        )
     return parse_record(read_file(path.parent, path.name, most=MAX_RECORD_BYTES), name=path.name)
 
 
@@ -71,12 +104,14 @@ def read_engine(engine: Path, record: EngineRecord) -> bytes:
     data = read_file(engine.parent, engine.name, most=MAX_ENGINE_BYTES)
     found = hashlib.sha256(data).hexdigest()
     if found != record.sha256:
+        bundle = bundle_of(engine, record.bundle)
+        there = engine.absolute().parent.name == ENGINES_NAME and engine.name == _own_name(record)
         raise DigestMismatch(
             f"{engine.name} is not the engine that its record describes",
             found=f"sha256 {found}",
             expected=f"sha256 {record.sha256}",
             fix=f"copy it again with its {RECORD_SUFFIX}, or build it again:"
-            f" {_rebuild(record, _bundle_of(engine))}",
+            f" {rebuild(record, bundle, output=None if there else engine)}",
         )
     return data
 
@@ -107,8 +142,7 @@ def find_engine(
         RuntimeUnavailable: the bundle has no engine of that precision and runtime.
         EngineMismatch: what it has was built for something else; the nearest one is named.
         EngineUnverified: it fits, and its own gate was not passed.
-        DigestMismatch: it fits, and is not the file that its record describes.
-        InvalidBundle: a record is missing or broken.
+        DigestMismatch, InvalidBundle: it, or its record, is damaged; and no other one will do.
     """
     machine = machine or Machine.here()
     named = re.compile(rf"{precision}-{runtime}-\d")  # a version follows: "tensorrt" is not -rtx
@@ -120,20 +154,26 @@ def find_engine(
             fix=f"ctedge export build-engine {bundle.argument} --precision {precision}"
             f" --runtime {runtime}",
         )
-    refusals: list[EngineMismatch | EngineUnverified] = []
+    refusals: list[BundleError] = []
     for path in paths:
-        record = read_record(path)
         try:
+            record = read_record(path)
             if record.runtime != runtime:
-                raise _Built(record, bundle.path).for_another("TensorRT", record.runtime, runtime)
+                built = Built(record, bundle.argument, machine.site)
+                raise built.for_another("TensorRT", record.runtime, runtime, runtime=runtime)
             check_engine(record, bundle=bundle, precision=precision, machine=machine, batch=batch)
             require_verified(record, path, site=machine.site)
-        except (EngineMismatch, EngineUnverified) as error:
-            refusals.append(error)
-            continue
-        return record, read_engine(path, record)
-    # What only waits for its gate says more than what was made for another machine.
-    raise min(refusals, key=lambda error: isinstance(error, EngineMismatch))
+            return record, read_engine(path, record)
+        except (EngineMismatch, EngineUnverified, DigestMismatch, InvalidBundle) as error:
+            refusals.append(error)  # one file that is of no use hides no other
+    raise min(refusals, key=_far_from_use)
+
+
+def _far_from_use(error: BundleError) -> int:
+    """What waits for its gate says more than damage, and that more than one for elsewhere."""
+    if isinstance(error, EngineUnverified):
+        return 0
+    return 2 if isinstance(error, EngineMismatch) else 1
 
 
 def check_engine(  # noqa: PLR0913 (keyword-only options)
@@ -158,16 +198,14 @@ def check_engine(  # noqa: PLR0913 (keyword-only options)
     Raises:
         EngineMismatch: TensorRT, GPU, driver, ONNX file, precision or shape is another.
     """
-    built = _Built(record, bundle.path)
-    _check_tensorrt(built, machine)
-    _check_gpu(built, machine.site)
+    built = Built(record, bundle.argument, machine.site)
+    check_tensorrt(built, machine)
+    check_gpu(built, machine.site)
     if same_driver:
-        _check_driver(built, machine.site)
+        check_driver(built, machine.site)
     if record.precision != precision:
-        raise built.for_another("precision", record.precision, precision)
-    found = hashlib.sha256(bundle.model_bytes(precision)).hexdigest()
-    if record.onnx_sha256 != found:
-        raise built.for_another("ONNX file", f"sha256 {record.onnx_sha256}", f"sha256 {found}")
+        raise built.for_another("precision", record.precision, precision, precision=precision)
+    check_model(record, bundle, site=machine.site)
     answers = tuple(name for name in record.outputs if name not in MAPS)
     shapes = (record.input_name, record.input_shape, answers)
     wanted = (bundle.input_name, bundle.input_shape, bundle.output_names)
@@ -175,7 +213,25 @@ def check_engine(  # noqa: PLR0913 (keyword-only options)
         raise built.for_another("shape of input or output", shapes, wanted)
     if batch > record.max_batch:
         what, most = "shape: its batches are smaller", f"at most {record.max_batch}"
-        raise built.for_another(what, most, batch, more=f" --max-batch {batch}")
+        raise built.for_another(what, most, batch, max_batch=batch)
+
+
+def check_model(record: EngineRecord, bundle: ModelBundle, *, site: Site | None = None) -> None:
+    """Hold the ONNX file that an engine was built from against the bundle's.
+
+    Args:
+        record: the engine's.
+        bundle: the bundle that it lies in.
+        site: where it is to run; None means on a GPU that it was built for.
+
+    Raises:
+        EngineMismatch: it was built from another ONNX file.
+        RuntimeUnavailable: the bundle does not have its network in the engine's precision.
+    """
+    found = hashlib.sha256(bundle.model_bytes(record.precision)).hexdigest()
+    if record.onnx_sha256 != found:
+        built = Built(record, bundle.argument, site)
+        raise built.for_another("ONNX file", f"sha256 {record.onnx_sha256}", f"sha256 {found}")
 
 
 def require_verified(record: EngineRecord, engine: Path, *, site: Site) -> None:
@@ -189,86 +245,13 @@ def require_verified(record: EngineRecord, engine: Path, *, site: Site) -> None:
     if gate.machine is not None:
         found += f" on {gate.machine.gpu}"
     if gate.state != PASSED or gate.machine is None or gate.machine.gpu != site.gpu:
+        bundle = bundle_of(engine, record.bundle)
+        fix = f"on the machine that shall run it: ctedge export verify {bundle}"
+        if gate.state == FAILED:
+            fix = f"build it again: {rebuild(record, bundle)}"
         raise EngineUnverified(
             f"the engine {engine.name} has not passed its own gate here",
             found=found,
             expected=f"device_gate: {PASSED} on {site.gpu}; two builds of one model differ",
-            fix=f"on the machine that shall run it: ctedge export verify {_bundle_of(engine)}",
+            fix=fix,
         )
-
-
-@dataclass(frozen=True)
-class _Built:
-    """An engine's record, and the bundle that a message names."""
-
-    record: EngineRecord
-    bundle: Path
-
-    def for_another(
-        self, what: str, found: object, here: object, *, instead: str = "", more: str = ""
-    ) -> EngineMismatch:
-        """The refusal: what the engine was built for, and what there is."""
-        return EngineMismatch(
-            f"the {self.record.precision} engine of {self.record.bundle} was built for"
-            f" another {what}",
-            found=found,
-            expected=here,
-            fix=f"{instead}{_rebuild(self.record, self.bundle)}{more}",
-        )
-
-
-def _check_tensorrt(built: _Built, machine: Machine) -> None:
-    record = built.record
-    here = machine.versions.get(record.runtime)
-    fits = here == record.runtime_version
-    if here and record.builder.get("version_compatible") is True:
-        then, now = _numbers(record.runtime_version), _numbers(here)
-        fits = then[0] == now[0] and then <= now
-    if not fits:
-        installed = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-        raise built.for_another(
-            "TensorRT",
-            f"{record.runtime} {record.runtime_version}",
-            installed or "no TensorRT is installed here",
-        )
-
-
-def _check_gpu(built: _Built, site: Site) -> None:
-    target, capability = built.record.target, site.compute_capability
-    fits = capability in target.compute_capabilities
-    if capability and target.or_newer:
-        fits = _numbers(capability) >= min(map(_numbers, target.compute_capabilities))
-    if not fits or target.gpu not in (None, site.gpu):
-        wanted = f"{target.gpu or 'any GPU'}, compute capability"
-        wanted += f" {', '.join(target.compute_capabilities)}{' or newer' * target.or_newer}"
-        here = f"{site.gpu}, compute capability {capability}" if capability else "no GPU"
-        raise built.for_another("GPU", wanted, here)
-
-
-def _check_driver(built: _Built, site: Site) -> None:
-    """The driver compiles as well: a gate that was passed under another says nothing."""
-    known = built.record.device_gate.machine or built.record.machine
-    if known.compute_capability is None:
-        return
-    if (known.driver, known.cuda) != (site.driver, site.cuda):
-        raise built.for_another(
-            "driver",
-            f"driver {known.driver}, CUDA {known.cuda}",
-            f"driver {site.driver}, CUDA {site.cuda}",
-            instead=f"ctedge export verify {built.bundle}, or build it again: ",
-        )
-
-
-def _rebuild(record: EngineRecord, bundle: Path) -> str:
-    return (
-        f"ctedge export build-engine {bundle} --precision {record.precision}"
-        f" --runtime {record.runtime} --overwrite"
-    )
-
-
-def _bundle_of(engine: Path) -> Path:
-    return engine.parent.parent if engine.parent.name == ENGINES_NAME else engine
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))

@@ -41,8 +41,7 @@ from ctedge.errors import InvalidBundle
 from ctedge.strict_json import list_of, matching, object_with, parse_json, printable, refuse
 
 RECORD_VERSION = 1
-MAX_RECORD_BYTES = 1 << 20
-MAX_ENGINE_BYTES = 1 << 30
+MAX_RECORD_BYTES, MAX_ENGINE_BYTES = 1 << 20, 1 << 30
 
 #: The runtimes that run engines, by the name that `Classifier.load(runtime=...)` takes.
 RuntimeName = Literal["tensorrt", "tensorrt-rtx"]
@@ -52,12 +51,10 @@ ENGINE_PRECISIONS = (FP32, *PRECISIONS)
 NOT_RUN, PASSED, FAILED = "not run", "passed", "failed"
 TYPED, DECLARED, INSPECTED = "typed network", "declared network", "inspector"
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_HEX = "64 lower-case hex digits"
+_SHA256, _HEX = re.compile(r"[0-9a-f]{64}"), "64 lower-case hex digits"
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 _MEMBER = re.compile(r"model(\.[a-z0-9]{1,8})?\.onnx")
-_MAX_LAYERS = 5000
-_MAX_BATCH = 4096
+_MAX_LAYERS, _MAX_BATCH = 5000, 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +275,9 @@ def _device_gate(value: object) -> DeviceGate:
     site = None if parts["machine"] is None else _site(parts["machine"], "device_gate.machine")
     if not isinstance(parts["results"], dict):
         refuse("device_gate.results", parts["results"], "an object")
+    gates = [one for one in parts["results"].values() if isinstance(one, dict)]
+    if state == PASSED and not (gates and all(one.get("passed", True) is True for one in gates)):
+        refuse("device_gate.results", parts["results"], "what passed, where the state is passed")
     if (site is None) != (state == NOT_RUN):
         refuse("device_gate.machine", parts["machine"], "the machine a gate ran on, else null")
     return DeviceGate(state=state, machine=site, results=parts["results"])

@@ -14,7 +14,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.engines.files import find_engine, list_engines
 from ctedge.engines.machine import MODULES, Machine
 from ctedge.engines.record import ENGINE_PRECISIONS, EngineRecord, RuntimeName
-from ctedge.errors import CTEdgeError, EngineMismatch, EngineUnverified, RuntimeUnavailable
+from ctedge.errors import BundleError, CTEdgeError, EngineUnverified, RuntimeUnavailable
 from ctedge.extras import install_line
 from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
@@ -80,7 +80,7 @@ def _choose(
     for one in there:
         try:
             return find_engine(bundle, precision=one, runtime=runtime, machine=machine)
-        except (EngineMismatch, EngineUnverified, RuntimeUnavailable) as error:
+        except (BundleError, RuntimeUnavailable) as error:
             refusals.append(error)
     # What only waits for its gate says more than what was made for another machine.
     raise min(refusals, key=lambda error: not isinstance(error, EngineUnverified))

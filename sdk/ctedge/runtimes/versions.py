@@ -11,13 +11,14 @@ import re
 from ctedge.errors import RuntimeUnavailable
 from ctedge.extras import version_of
 
-#: By distribution: the oldest that the extras of pyproject.toml take, and the first major version
-#: that nobody has tried. OpenVINO's major version is the year.
+#: By distribution: the oldest that ctedge is made for, and the first major version that nobody has
+#: tried. The extras of pyproject.toml take the same; only of TensorRT, whose oldest wheels need an
+#: old Python, nothing before 10.3. OpenVINO's major version is the year.
 VERSIONS = {
     "onnxruntime": ("1.23", "2"),
     "onnxruntime-gpu": ("1.23", "2"),
     "openvino": ("2025.0", "2027"),
-    "tensorrt": ("10.3", "12"),
+    "tensorrt": ("8.5", "12"),
     "tensorrt-rtx-cu13": ("1.7", "2"),
 }
 

@@ -20,15 +20,15 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-app.command()(prepare)
+app.command(short_help="Preprocess all scans once, into a digested store.")(prepare)
 app.command("classifier", help="Train the classifier: how probably a scan is abnormal.")(
     networks.command_of("classifier")
 )
 app.command("severity", help="Train the severity network: a score from 0 to 100.")(
     networks.command_of("severity")
 )
-app.command()(networks.slices)
-app.command()(evaluate)
-app.command()(ablate)
+app.command(short_help="Train DenseNet121 on single slices.")(networks.slices)
+app.command(short_help="Judge a finished training on one split.")(evaluate)
+app.command(short_help="Train the recipe with one part left out at a time.")(ablate)
 app.command("import")(import_checkpoint)
 app.command()(phantoms)

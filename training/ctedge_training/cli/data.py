@@ -24,7 +24,7 @@ def _data() -> None:
     """Bring published data sets, and label them."""
 
 
-@data_app.command()
+@data_app.command(short_help="Bring and label the scans of the Keras example.")
 def mosmed(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder for the scans and labels.csv.")

@@ -1,4 +1,8 @@
-"""One build of an engine at a time: a lock that ends with its process, however that ends."""
+"""One process at a time writes a bundle or an engine: a lock that ends with it, however that ends.
+
+The lock of a bundle lies beside it, as `.NAME.ctedge.lock`: a bundle is written by putting a whole
+new folder in its place, and a lock inside would go with the old one.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +16,29 @@ from ctedge.errors import OutputError
 
 
 @contextlib.contextmanager
-def build_lock(target: Path) -> Iterator[None]:
-    """Hold the lock of an engine's path while it is built.
+def written_by_one(
+    target: Path, *, fix: str = "name another place with --output"
+) -> Iterator[None]:
+    """Hold the lock of a bundle, or of an engine outside of one, while it is changed.
+
+    Args:
+        target: the bundle's folder, or the engine's file.
+        fix: what to do where its folder cannot be written.
 
     Raises:
-        OutputError: another process builds this engine, or the folder cannot be written.
+        OutputError: another process writes it, or no file can be made beside it.
     """
-    path = target.with_name(f".{target.name}.lock")
+    real = target.resolve() if target.is_dir() else target.parent.resolve() / target.name
+    path = real.with_name(f".{real.name}.lock")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(path, target.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(path, target)
     except OSError as error:
         raise OutputError(
-            f"cannot write in {target.parent}",
+            f"cannot write in {real.parent}, beside {real.name}",
             found=error.strerror,
-            fix="free space, or name another place with --output",
+            expected=f"room for its lock {path.name}",
+            fix=f"free space and check permissions, or {fix}",
         ) from error
     try:
         with contextlib.suppress(OSError):  # a full disk: the number only serves the message
@@ -37,7 +49,7 @@ def build_lock(target: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(path: Path, name: str) -> int:
+def _locked(path: Path, target: Path) -> int:
     """The descriptor of the locked file at this path."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -51,7 +63,7 @@ def _locked(path: Path, name: str) -> int:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
             raise OutputError(
-                f"another build of {name} is going on",
+                f"another build or export of {target.name} is going on",
                 found=f"process {holder}" if holder else "its lock is held",
                 fix="wait for it, or name another --output",
             ) from error
