@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import platform
 import subprocess
@@ -82,10 +83,14 @@ def test_what_is_kept_shows_as_a_slope():
     import memory as benchmark
     import memory_child
 
-    kept: list[np.ndarray] = []
-    size = 400_000  # beyond malloc's threshold, so that each is memory of its own
-    asked = {"count": 80, "seconds": 60}
-    found = memory_child._sampled(lambda: kept.append(np.ones(size, np.uint8)), asked)
+    kept: list[mmap.mmap] = []
+    size = 100 * mmap.PAGESIZE
+
+    def keep() -> None:  # not through malloc, which may hand out what others gave back
+        kept.append(mmap.mmap(-1, size))
+        kept[-1].write(bytes(size))
+
+    found = memory_child._sampled(keep, {"count": 80, "seconds": 60})
     slope = benchmark.straight_line(found["done"], found["memory_bytes"])["bytes_each"]
     assert slope == pytest.approx(size, rel=COARSE)
     assert found["handles_added"] == 0

@@ -69,7 +69,11 @@ def expected(patient) -> tuple[float, float]:
     """Probability and score as this environment answers."""
     from ctedge import Classifier, SeverityRegressor
 
-    with Classifier.load("pneumonia") as classifier, SeverityRegressor.load("severity") as scorer:
+    alike = {"runtime": "onnxruntime", "precision": "fp32"}  # as there, where nothing else is
+    with (
+        Classifier.load("pneumonia", **alike) as classifier,
+        SeverityRegressor.load("severity", **alike) as scorer,
+    ):
         return classifier.predict(patient).probability, scorer.predict(patient).score
 
 
