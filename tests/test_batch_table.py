@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,10 @@ def test_its_digest_is_that_of_its_bytes(tmp_path):
     assert one == read_table(written(tmp_path, "scan\na\n")).digest
 
 
+#: Python 3.10's own reader of tables refuses it already.
+NUL = "control character" if sys.version_info >= (3, 11) else "cannot be read as a table"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -74,7 +79,7 @@ def test_its_digest_is_that_of_its_bytes(tmp_path):
         (b"scan,id\na,1,2\n", "line 2: wrong number of values"),
         (b"scan,id\n ,1\n", "line 2: empty `scan`"),
         (b"scan,id\na, \n", "line 2: empty `id`"),
-        (b"scan\na\x00b\n", "control character"),
+        (b"scan\na\x00b\n", NUL),
         (b"scan\na\x1b[2Jb\n", "line 2: a control character"),
         (b'scan\n"a\nb"\n', "control character"),
         ("scan\na\u2028b\n".encode(), "control character"),
