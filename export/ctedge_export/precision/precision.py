@@ -40,7 +40,7 @@ from ctedge_export.writer import check_target, write_bundle
 Say = Callable[[str], None]
 _Path = str | os.PathLike[str]
 
-#: Of the scans given for the task gate, this many join the numeric gate.
+#: Of the task gate's scans, phantoms or given ones, this many join the numeric gate.
 _LABELLED_INPUTS = 24
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ctedge.cli.options import DeviceOption, PrecisionOption, RuntimeOption
 
 if TYPE_CHECKING:
     from ctedge.batch import BatchSummary
@@ -36,18 +38,9 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
             "--model", "-m", metavar="BUNDLE", help="A bundle folder or the name of a shipped one."
         ),
     ] = "pneumonia",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "gpu"],
-        typer.Option(help="What is named is strict; gpu is one of Intel's."),
-    ] = "auto",
-    runtime: Annotated[
-        Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"] | None,
-        typer.Option(help="[default: the fastest whose gate passed]"),
-    ] = None,
-    precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"] | None,
-        typer.Option(help="[default: the fastest whose gate passed]"),
-    ] = None,
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     workers: Annotated[
         int | None,
         typer.Option(

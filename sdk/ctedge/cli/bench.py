@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ctedge.cli.options import DeviceOption, PrecisionOption
+
 
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     bundle: Annotated[
@@ -22,10 +24,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
             " memory]",
         ),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "gpu"],
-        typer.Option(help="What is named is strict; gpu is one of Intel's."),
-    ] = "auto",
+    device: DeviceOption = "auto",
     runtime: Annotated[
         Literal["all", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"] | None,
         typer.Option(
@@ -33,10 +32,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
             " whose gate passed]"
         ),
     ] = None,
-    precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"] | None,
-        typer.Option(help="[default: the fastest whose gate passed]"),
-    ] = None,
+    precision: PrecisionOption = None,
     repeats: Annotated[int, typer.Option(min=2, help="Timed answers at most.")] = 50,
     warm_up: Annotated[int, typer.Option(min=0, help="Answers before them at most.")] = 5,
     seconds: Annotated[

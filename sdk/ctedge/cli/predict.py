@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ctedge.cli.options import DeviceOption, PrecisionOption, RuntimeOption
+
 if TYPE_CHECKING:
     from ctedge.doors.door import Door
 
@@ -51,18 +53,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             "  [default: all shipped]",
         ),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "gpu"],
-        typer.Option(help="What is named is strict; gpu is one of Intel's."),
-    ] = "auto",
-    runtime: Annotated[
-        Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"] | None,
-        typer.Option(help="[default: the fastest whose gate passed]"),
-    ] = None,
-    precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"] | None,
-        typer.Option(help="[default: the fastest whose gate passed]"),
-    ] = None,
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = None,
     assess: Annotated[
         bool,
         typer.Option("--assess", help="Look at the whole scan: is it fit? Lungs in mL."),

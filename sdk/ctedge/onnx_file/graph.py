@@ -146,10 +146,14 @@ def replace_nodes(
                 continue
         if field.number != INNER:  # sizes of inner tensors, which may be others now
             written.append(encoded(field.number, field.data))
-    graph = encoded(GRAPH, b"".join(written))
+    return with_graph(model, b"".join(written))
+
+
+def with_graph(model: bytes, graph: bytes) -> bytes:
+    """A file with another graph, and everything beside it as it was."""
+    fields = Walker().fields(memoryview(model), "model", MODEL_FIELDS)
     return b"".join(
-        graph if field.number == GRAPH else _again(field)
-        for field in walker.fields(memoryview(model), "model", MODEL_FIELDS)
+        encoded(GRAPH, graph) if field.number == GRAPH else _again(field) for field in fields
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from ctedge.bundle.maps import MAPS
+from ctedge.onnx_file.graph import with_graph
 from ctedge.onnx_file.guard import (
     GRAPH_FIELDS,
     MODEL_FIELDS,
@@ -64,16 +65,9 @@ def part_of(model: bytes, outputs: Collection[str]) -> bytes:
     if missing:
         raise KeyError(", ".join(sorted(missing)))
     walker = Walker()
-    written = []
-    for field in walker.fields(memoryview(model), "model", MODEL_FIELDS):
-        if field.number == _GRAPH:
-            graph = b"".join(_graph(walker, field.data, outputs))
-            written.append(encoded(_GRAPH, graph))
-        elif MODEL_FIELDS[field.number] is Kind.INT:
-            written.append(encoded(field.number, field.integer))
-        else:
-            written.append(encoded(field.number, field.data))
-    return b"".join(written)
+    parts = walker.fields(memoryview(model), "model", MODEL_FIELDS)
+    (graph,) = (part.data for part in parts if part.number == _GRAPH)
+    return with_graph(model, b"".join(_graph(walker, graph, outputs)))
 
 
 def _graph(walker: Walker, graph: memoryview, outputs: Collection[str]) -> Iterator[bytes]:
