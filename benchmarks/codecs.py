@@ -1,57 +1,62 @@
 """CPU of one frame in each compressed syntax: our table of codecs against pydicom's plugins.
 
-    python benchmarks/codecs.py [--data FOLDER] [--output results/codecs.json]
+    python benchmarks/codecs.py -o benchmarks/results/codecs.json
+    python benchmarks/reading_tables.py --write
 
-Takes the real files in FOLDER/dicom/transfer_syntaxes, one of each syntax, the first slice of each
-chest beside it, and a synthetic frame in each lossless syntax. Medians of CPU milliseconds of one
-frame. Of pydicom's plugins those that are installed are named, and may be none.
+CTEDGE_TEST_DATA names the folder with real scans (default: ../shared/data): of its
+dicom/transfer_syntaxes one file of each syntax is taken, and the first slice of each chest beside
+it; without it their rows are left out. A synthetic frame stands in each lossless syntax. Medians of
+CPU milliseconds of one frame. Of pydicom's plugins those that are installed are named.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+import result_file
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
 
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
+from ctedge.bench.machine import BenchMachine
 from ctedge.readers.dicom.codecs import CODECS, decode_frame
 from ctedge.readers.dicom.values import StoredValues
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("CTEDGE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+DATA = Path(os.environ.get(result_file.SCANS, REPOSITORY.parent / "shared" / "data"))
 ROUNDS = 15
+
+#: Of the noise in the synthetic frames.
+SEED = 1
+
 PACKAGES = (
-    *("ctedge", "imagecodecs", "numpy", "pydicom"),
-    *("python-gdcm", "pyjpegls", "pylibjpeg-openjpeg", "pillow"),
+    *("pydicom", "imagecodecs", "python-gdcm"),
+    *("pyjpegls", "pylibjpeg-openjpeg", "pylibjpeg-libjpeg", "pillow"),
 )
 
 
-def median_ms(work: Callable[[], Any]) -> float:
+def median_ms(work: Callable[[], Any], rounds: int) -> float:
     work()
     taken = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         began = time.process_time()
         work()
         taken.append(1e3 * (time.process_time() - began))
     return round(statistics.median(taken), 2)
 
 
-def real_frames(data: Path) -> Iterator[tuple[str, Any]]:
-    folder = data / "dicom"
+def real_frames() -> Iterator[tuple[str, Any]]:
+    folder = DATA / "dicom"
     singles = sorted((folder / "transfer_syntaxes").glob("CTImage*"))
     series = [sorted(one.iterdir())[0] for one in sorted(folder.glob("*chest*")) if one.is_dir()]
     for path in [*singles, *series]:
@@ -65,13 +70,13 @@ def synthetic_frames() -> Iterator[tuple[str, Any]]:
     from dicom_factory import slices
     from dicom_frames import LOSSLESS
 
-    noise = np.random.default_rng(1).normal(0, 12, (1, 512, 512))
+    noise = np.random.default_rng(SEED).normal(0, 12, (1, 512, 512))
     hu = (np.hypot(*np.mgrid[-2:2:512j, -2:2:512j]) * 700 - 900 + noise).astype(np.int16)
     for syntax in (*LOSSLESS, pydicom.uid.RLELossless):
         yield "synthetic", slices(hu, syntax=syntax)[0]
 
 
-def plugin_ms(frame: bytes, dataset: Any) -> dict[str, float]:
+def plugin_ms(frame: bytes, dataset: Any, rounds: int) -> dict[str, float]:
     """Each of pydicom's plugins that decodes this frame."""
     try:
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
@@ -96,13 +101,13 @@ def plugin_ms(frame: bytes, dataset: Any) -> dict[str, float]:
             )
 
         try:
-            found[name] = median_ms(work)
+            found[name] = median_ms(work, rounds)
         except (RuntimeError, NotImplementedError, ValueError):
             continue
     return found
 
 
-def row(label: str, dataset: Any) -> dict[str, Any]:
+def row(label: str, dataset: Any, rounds: int) -> dict[str, Any]:
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     syntax = dataset.file_meta.TransferSyntaxUID
     values = StoredValues(
@@ -126,35 +131,41 @@ def row(label: str, dataset: Any) -> dict[str, Any]:
         "syntax": syntax.name,
         "uid": str(syntax),
         "shape": [dataset.Rows, dataset.Columns],
-        "ours_ms": median_ms(ours),
-        "pydicom_plugins_ms": plugin_ms(frame, dataset),
+        "ours_ms": median_ms(ours, rounds),
+        "pydicom_plugins_ms": plugin_ms(frame, dataset, rounds),
     }
+
+
+def shown(one: dict[str, Any]) -> str:
+    """A row for reading along."""
+    plugins = ", ".join(f"{name} {ms}" for name, ms in one["pydicom_plugins_ms"].items())
+    took = f"{one['uid'][18:]:6} {one['ours_ms']:7.2f} ms   pydicom: {plugins or 'none'}"
+    return f"{took}   {one['file'][-40:]}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="fewer show that it works")
     options = parser.parse_args()
+    machine = BenchMachine.here()
     warnings.simplefilter("ignore")  # what old files get wrong
-    frames = [*real_frames(options.data), *synthetic_frames()]
-    rows = [row(label, dataset) for label, dataset in frames]
-    for one in rows:
-        plugins = ", ".join(f"{name} {ms}" for name, ms in one["pydicom_plugins_ms"].items())
-        print(
-            f"{one['uid'][18:]:6} {one['ours_ms']:7.2f} ms   pydicom: {plugins or 'none'}", end=""
-        )
-        print(f"   {one['file'][-40:]}")
-    document = {
-        "measured": "CPU milliseconds of one frame, median",
-        "rounds": ROUNDS,
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
-        "python": platform.python_version(),
-        "versions": {name: version_of(name) for name in PACKAGES},
-        "rows": rows,
-    }
-    if options.output:
-        write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    rows = []
+    for label, dataset in chain(real_frames(), synthetic_frames()):
+        rows.append(row(label, dataset, options.rounds))
+        print(shown(rows[-1]), flush=True)
+    result_file.write(
+        options.output,
+        command=result_file.typed(reads_scans=True),
+        machine=machine,
+        packages=PACKAGES,
+        body={
+            "measured": "CPU milliseconds of one frame, median",
+            "rounds": options.rounds,
+            "seed": SEED,
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -8,34 +8,32 @@ that a machine that slows down slows down both. What follows `--` goes to both. 
 with a time that was stored.
 
 Exit codes: 0 no slower; 1 inference or total slower than the limits, or a runtime is lost; 2 it
-cannot be compared, as where the commit has no `ctedge bench`; 130 Ctrl-C. No copy stays behind.
+cannot be compared, as where the commit has no `ctedge bench`, a report of it is no report, or this
+program itself fails; 130 Ctrl-C. No copy stays behind.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import math
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
+from compare_report import JUDGED, Measured, NotComparable, Samples, gather, read_report
 
 #: Slower than the base by more than this fails.
 LIMITS = {50: 1.05, 95: 1.10}
 
-#: What a user feels; other stages are shown, and are in the total.
-JUDGED = ("inference", "total")
-
-SCHEMA_VERSION = 1
 REPLICATES = 1000
 
 #: In its own words, because `-m` would take a package from the current folder.
@@ -49,14 +47,6 @@ if not ctedge.__file__.startswith(roots[0]):
 from ctedge.cli import main
 main()
 """
-
-Samples = npt.NDArray[np.float64]
-#: By candidate and stage: the samples of each round, in ms.
-Measured = dict[str, dict[str, list[Samples]]]
-
-
-class NotComparable(Exception):
-    """Nothing can be said; exit code 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +92,29 @@ def ratios(base: Measured, head: Measured, *, seed: int = 0) -> list[Ratio]:
 
     The interval is a bootstrap in two steps, rounds and then answers within each: answers of one
     process resemble each other, and the two processes of a round shared the machine's mood.
+
+    Raises:
+        NotComparable: a judged stage that one side lacks in a round, or whose ratio is no number.
     """
     rng = np.random.default_rng(seed)
     found = []
-    for candidate, stages in base.items():
+    for candidate in (name for name in base if name in head):
+        stages, others = base[candidate], head[candidate]
+        for stage in JUDGED:
+            if len(stages.get(stage, ())) != len(others.get(stage, ())):
+                raise NotComparable(f"{stage} of {candidate} was not measured alike on both sides")
         for stage, before in stages.items():
-            after = head.get(candidate, {}).get(stage)
-            if after is None:
-                continue
+            after = others.get(stage)
+            if after is None or len(after) != len(before):
+                continue  # shown where both have it in every round
             draws = np.array([_drawn(before, after, rng) for _ in range(REPLICATES)])
             for place, quantile in enumerate(LIMITS):
                 base_ms = float(np.percentile(np.concatenate(before), quantile))
                 head_ms = float(np.percentile(np.concatenate(after), quantile))
                 low, high = np.percentile(draws[:, place], (2.5, 97.5))
+                value, judged = _over(head_ms, base_ms), stage in JUDGED
+                if judged and not all(map(math.isfinite, (value, low, high))):
+                    raise NotComparable(f"{stage} of {candidate}: {head_ms} ms over {base_ms} ms")
                 found.append(
                     Ratio(
                         candidate=candidate,
@@ -122,10 +122,10 @@ def ratios(base: Measured, head: Measured, *, seed: int = 0) -> list[Ratio]:
                         quantile=quantile,
                         base_ms=base_ms,
                         head_ms=head_ms,
-                        value=_over(head_ms, base_ms),
+                        value=value,
                         low=float(low),
                         high=float(high),
-                        judged=stage in JUDGED,
+                        judged=judged,
                     )
                 )
     return found
@@ -188,13 +188,7 @@ def measure(tree: Path, options: Sequence[str]) -> dict[str, Any]:
         answer = _start(tree, ["bench", *options, "--json", str(path)])
         if answer.returncode:
             raise NotComparable(f"`ctedge bench` failed in {tree}:\n{answer.stderr.strip()}")
-        report: dict[str, Any] = json.loads(path.read_text())
-    if report["schema_version"] != SCHEMA_VERSION:
-        raise NotComparable(
-            f"`ctedge bench` in {tree} writes schema {report['schema_version']}, not"
-            f" {SCHEMA_VERSION}"
-        )
-    return report
+        return read_report(path, tree)
 
 
 def _start(tree: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -207,14 +201,6 @@ def _start(tree: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]
         errors="replace",
         check=False,
     )
-
-
-def gather(into: Measured, report: dict[str, Any]) -> None:
-    """Add the samples of a round."""
-    for run in report["runs"]:
-        stages = into.setdefault(run["candidate"], {})
-        for name, stage in run["stages"].items():
-            stages.setdefault(name, []).append(np.array(stage["samples_ns"], float) / 1e6)
 
 
 def compare(repository: Path, commit: str, rounds: int, options: Sequence[str]) -> bool:
@@ -241,6 +227,8 @@ def _judge(full: str, measured: dict[str, Measured], rounds: int, *, same_model:
     for side in (base, head):  # what did not open in every round is no pair
         for name in [name for name, stages in side.items() if len(stages["total"]) < rounds]:
             raise NotComparable(f"{name} did not run in every round")
+    if not base:
+        raise NotComparable("no runtime ran: there is nothing to compare")
     print(f"the working tree against {full[:12]}, {rounds} rounds in turns")
     if not same_model:
         print("the bundles differ: their networks are compared, too")
@@ -283,6 +271,9 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception:  # noqa: BLE001 - else Python ends with 1, which says "slower"
+        traceback.print_exc()
+        return 2
     return 0 if held else 1
 
 

@@ -1,8 +1,8 @@
 """What is said of the demo models: one result file, and the notes of their model cards.
 
-    python benchmarks/demo_models.py RUNS BUNDLES -o benchmarks/results/demo-models.json
+    python benchmarks/demo_models.py WORK BUNDLES -o benchmarks/results/demo-models.json
 
-RUNS holds the run folders of `training/demo_models.sh`; BUNDLES holds pneumonia.ctedge and
+WORK holds the run folders of `training/demo_models.sh`; BUNDLES holds pneumonia.ctedge and
 severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans are
 judged where CTEDGE_TEST_DATA names their folder; nothing is tuned to them.
 """
@@ -15,10 +15,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import result_file
+
 from ctedge import Classifier, CTScan, SeverityRegressor, read_scan
-from ctedge.extras import version_of
+from ctedge.bench.machine import BenchMachine
 from ctedge.files import write_atomic
 from ctedge.run_folder import read_run
+
+PACKAGES = ("nibabel", "pydicom", "imagecodecs")
 
 DIFFICULTY = Path(__file__).parent / "results" / "phantom-difficulty.json"
 ROLES = {
@@ -58,6 +62,10 @@ def judge(scans: dict[str, CTScan], bundles: Path) -> dict[str, Any]:
         return answers
 
 
+def without_header(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in result_file.HEADER}
+
+
 def metric(value: dict[str, Any]) -> str:
     low, high = value["ci95"]
     return f"{value['value']:.3f} (95 % interval {low:.3f} to {high:.3f})"
@@ -94,11 +102,10 @@ def main() -> None:
     parser.add_argument("bundles", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    machine = BenchMachine.here()
     data = Path(os.environ["CTEDGE_TEST_DATA"])
     runs = {role: read_run(options.runs / name) for role, name in ROLES.items()}
     document = {
-        "schema_version": 1,
-        "versions": {name: version_of(name) for name in ("ctedge", "keras", "onnxruntime")},
         "runs": {
             role: {
                 "task": run.task,
@@ -106,13 +113,22 @@ def main() -> None:
                 "training": run.document["training"],
                 "data": run.document["data"],
                 "metrics": run.document["metrics"],
+                "versions": run.document["versions"],
             }
             for role, run in runs.items()
         },
-        "mean_lung_hu": json.loads(DIFFICULTY.read_text()),
+        "mean_lung_hu": without_header(json.loads(DIFFICULTY.read_text())),
         "real_chests": judge(real_scans(data), options.bundles),
     }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(
+            places={"WORK": options.runs, "BUNDLES": options.bundles}, reads_scans=True
+        ),
+        machine=machine,
+        packages=PACKAGES,
+        body=document,
+    )
     text = notes(document)
     write_atomic(options.bundles / "notes.md", text)
     print(text)

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import result_file
 from onnx import TensorProto, helper
 
 from ctedge import CTScan, ModelBundle, preprocess
+from ctedge.bench.machine import BenchMachine
 from ctedge.bundle.maps import CAM, LAYER_CAM, MAP_METHODS, MapRecord
 from ctedge.explanation import Explanation
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
 from ctedge.onnx_file.parts import answers_of
 from ctedge.phantom import Phantom, draw_patient, render
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
@@ -42,6 +42,8 @@ SHARES = (0.02, 0.5)  # of the lungs, drawn evenly
 BLOCK = (16, 16, 8)
 HEALTHY = (-860.0 + 1000.0) / 1400.0
 BATCH = 8
+
+PACKAGES = ("onnx",)
 
 Floats = npt.NDArray[np.float32]
 Draw = Callable[[Floats, npt.NDArray[np.bool_]], tuple[Floats, MapRecord]]
@@ -173,6 +175,7 @@ def main() -> None:
     parser.add_argument("--occluded", type=int, default=4)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    machine = BenchMachine.here()
     bundle = ModelBundle.load(options.bundle, task="classifier")
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(answers_of(bundle.model)))
     cam = grad_cam(model, answer="logit")
@@ -204,10 +207,15 @@ def main() -> None:
             "grid": GRID,
             "lesion_share": SHARES,
         },
-        "versions": {name: version_of(name) for name in ("ctedge", "numpy", "onnxruntime")},
         "rows": rows,
     }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(),
+        machine=machine,
+        packages=PACKAGES,
+        body=document,
+    )
     print(json.dumps(rows, indent=1))
 
 

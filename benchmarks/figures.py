@@ -1,16 +1,16 @@
-"""The tables of figures in README.md, made from the result files; a test holds README to them.
+"""The tables of figures of most pages, made from the result files; a test holds the pages to them.
 
-python benchmarks/figures.py
+python benchmarks/figures.py --write
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from result_file import REPOSITORY, RESULTS, machine_line
 
 
 def speed_rows() -> Iterator[str]:
@@ -25,12 +25,10 @@ def speed_rows() -> Iterator[str]:
         facts: dict[str, Any] = runs[name]["extra_info"]
         return facts
 
-    machine = document["machine_info"]
     preprocess = extra("test_preprocess_keras_example")
     bare = extra("test_import_in_a_bare_environment")
     rich = extra("test_import_beside_scipy_tensorflow_and_pydicom")
-    place = f"{machine['cpu']}, {machine['cpus_usable']} cores, Python {machine['python']}"
-    yield f"| {place} | median |"
+    yield f"| {machine_line(document)} | median |"
     yield "| --- | --- |"
     yield (
         "| preprocess 512 x 512 x 300 int16 to 128 x 128 x 64"
@@ -227,7 +225,45 @@ def _interval(metric: dict[str, Any], digits: int) -> str:
     return f"{metric['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+#: What stands where.
+PAGES: Mapping[str, tuple[Callable[[], Iterator[str]], ...]] = {
+    "README.md": (speed_rows, model_rows),
+    "training/README.md": (system_rows, ablation_rows),
+    "docs/reading-dicom.md": (scan_rows,),
+    "docs/lungs.md": (lung_rows,),
+    "docs/explanation.md": (explanation_rows,),
+    "docs/quality.md": (quality_rows,),
+}
+
+
+def filled(name: str, text: str) -> str:
+    """A page with its tables as the result files have them; a table is known by its columns.
+
+    Raises:
+        ValueError: the page has no such table, or several.
+    """
+    lines = text.split("\n")
+    for rows in PAGES[name]:
+        table = list(rows())
+        columns = table[0].split("|")[2:]  # the first may name the machine
+        places = [
+            number
+            for number, line in enumerate(lines[:-1])
+            if line.split("|")[2:] == columns and lines[number + 1].startswith("| ---")
+        ]
+        if len(places) != 1:
+            raise ValueError(f"{name} has {len(places)} tables of {table[0]}, not one")
+        start = end = places[0]
+        while lines[end].startswith("|"):
+            end += 1
+        lines[start:end] = table
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print("\n".join([*speed_rows(), "", *model_rows(), ""]))
-    print("\n".join([*system_rows(), "", *ablation_rows(), "", *scan_rows(), ""]))
-    print("\n".join([*quality_rows(), "", *explanation_rows()]))
+    for name in PAGES:
+        page = REPOSITORY / name
+        if sys.argv[1:] == ["--write"]:
+            page.write_text(filled(name, page.read_text()))
+        else:
+            print("\n".join("\n".join([*rows(), ""]) for rows in PAGES[name]))

@@ -11,9 +11,6 @@ reason. Without an NVIDIA driver it says so and writes nothing. docs/engines.md 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import shutil
 import statistics
 import sys
@@ -26,22 +23,27 @@ from typing import Any
 import numpy as np
 
 from ctedge import CTEdgeError
+from ctedge.bench.machine import BenchMachine
 from ctedge.bundle.files import find_bundle
 from ctedge.engines.files import read_engine, read_record
 from ctedge.engines.machine import installed_versions
 from ctedge.engines.record import RuntimeName
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
-from ctedge.runtimes.cuda_driver import CudaDevice, require_device
+from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge_export.engine.flavours import load_flavour
 from ctedge_export.engine.inspector import inspector_rows
 from ctedge_export.engine.make import build_engine
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for those who load this file by path
+
+import result_file
+
 #: As many runs as make the 95th percentile one of ten, after as many as bring the clocks up.
 RUNS, WARM_UP = 200, 50
 
-PACKAGES = ("ctedge", "numpy", "onnx", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13")
+PACKAGES = ("onnx",)
+
+SEED = 1
 
 
 def milliseconds(call: Callable[[], Any]) -> dict[str, float]:
@@ -63,7 +65,9 @@ def measure(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, Any
         return _measured(folder, precision, runtime)
     except CTEdgeError as error:
         print(f"{runtime}, {precision}: {error}", file=sys.stderr)
-        return {"error": error.as_dict()}
+        inside = f"{folder.parent}/"  # a copy, which nobody finds again
+        said = error.as_dict().items()
+        return {"error": {key: text and text.replace(inside, "") for key, text in said}}
 
 
 def _measured(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, Any]:
@@ -78,7 +82,7 @@ def _measured(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, A
     record = read_record(path)
     opened = TensorrtEngine(load_flavour(record.runtime).trt, read_engine(path, record), record)
     try:
-        batch = np.random.default_rng(1).random((1, *record.input_shape), np.float32)
+        batch = np.random.default_rng(SEED).random((1, *record.input_shape), np.float32)
         opened.run(batch)
 
         with opened.lane() as lane:
@@ -110,19 +114,6 @@ def _measured(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, A
     }
 
 
-def machine(device: CudaDevice) -> dict[str, Any]:
-    return {
-        "gpu": device.gpu,
-        "compute_capability": device.compute_capability,
-        "memory_bytes": device.memory_bytes,
-        "driver": device.driver,
-        "cuda": device.cuda,
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in PACKAGES},
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle")
@@ -130,7 +121,8 @@ def main() -> None:
     parser.add_argument("--precision", action="append", help="default: fp32 and fp16")
     parser.add_argument("--runtime", choices=("tensorrt", "tensorrt-rtx"))
     options = parser.parse_args()
-    device = require_device("measuring engines")
+    require_device("measuring engines")
+    machine = BenchMachine.here()
     with tempfile.TemporaryDirectory() as scratch:
         source = find_bundle(options.bundle)
         copy = Path(scratch) / source.name  # the shipped ones are not written to
@@ -146,13 +138,18 @@ def main() -> None:
             for runtime in runtimes
         }
     document = {
-        "schema_version": 2,
-        "bundle": options.bundle,
-        "machine": machine(device),
+        "bundle": find_bundle(options.bundle).name,
+        "seed": SEED,
         "runs": RUNS,
         "engines": engines,
     }
-    write_atomic(options.output, json.dumps(document, indent=2) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(),
+        machine=machine,
+        packages=PACKAGES,
+        body=document,
+    )
 
 
 if __name__ == "__main__":

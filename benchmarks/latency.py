@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -25,22 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import latency_ctedge as alone
-from latency_inputs import BUNDLE, Shape, scan_name
+import result_file
+from latency_inputs import BUNDLE, SEED, Shape, scan_name
 from latency_peers import CANDIDATES, PUBLISHED, REFERENCE, Place, Worker, peers
 from latency_turns import Row, Scan, cold, reference, warm
 
 from ctedge.bench.machine import BenchMachine
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
-
-SCHEMA_VERSION = 1
 
 Say = Callable[[str], None]
 
 #: Chests of CTEDGE_TEST_DATA as NIfTI in HU, and what their rows are called.
 REAL = (("nifti/covid_chest_raw_hu.nii.gz", "a real chest, COVID-19"),)
 
-PACKAGES = ("ctedge", "numpy", "scipy", "nibabel", "isal", "onnxruntime", "openvino")
+PACKAGES = ("scipy", "nibabel", "isal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,20 +226,23 @@ def main(words: Sequence[str] | None = None) -> None:
         say("writing scans and networks")
         prepare(folder, plan)
         rows = measured(plan, Place(inputs=folder, torch=options.python_torch), say)
-    machine_json = machine.to_json()
-    machine_json["versions"] = {
-        name: version for name in PACKAGES if (version := version_of(name)) is not None
-    }
     document = {
-        "schema_version": SCHEMA_VERSION,
         "quick": options.quick,
+        "seed": SEED,
         "started": started,
         "minutes": round((time.monotonic() - begun) / 60, 1),
-        "machine": machine_json,
         "warnings": list(machine.warnings()),
         **rows,
     }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    torch = options.python_torch
+    places = {"TORCH_ENVIRONMENT": Path(torch).parent.parent} if torch else {}
+    result_file.write(
+        options.output,
+        command=result_file.typed(places=places, reads_scans=bool(plan.real[0])),
+        machine=machine,
+        packages=PACKAGES,
+        body=document,
+    )
     say(f"written: {options.output}")
 
 

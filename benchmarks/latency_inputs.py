@@ -31,7 +31,7 @@ EPSILON = 1e-3
 
 #: So little disease that the shipped network is of two minds: where an answer is 0.998, peers that
 #: differ do not show it.
-_SEED, _LESION_SHARE = 0, 0.01
+SEED, _LESION_SHARE = 0, 0.01
 _BLOCKS = 4
 
 Shape = tuple[int, int, int]
@@ -132,7 +132,7 @@ def main() -> None:
         x, y, z = map(int, said.split("x"))
         path = options.folder / scan_name((x, y, z))
         if not path.exists():
-            patient = draw_patient(_SEED, lesion_share=_LESION_SHARE)
+            patient = draw_patient(SEED, lesion_share=_LESION_SHARE)
             write_nifti(render(patient, shape=(x, y, z)), path)
     write_networks(options.folder)
     if options.bf16:

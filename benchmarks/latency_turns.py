@@ -64,8 +64,9 @@ class Row:
 
 
 def summary(ms: Sequence[float]) -> dict[str, Any]:
-    """Quantiles and spread of wall times."""
-    return Summary.of(np.array([milliseconds(value) for value in ms], np.int64)).to_json()
+    """Quantiles, spread and the least of wall times."""
+    found = Summary.of(np.array([milliseconds(value) for value in ms], np.int64)).to_json()
+    return {**found, "least_ms": round(min(ms), 6)}
 
 
 def in_turns(count: int, turns: int) -> Iterator[int]:
@@ -106,11 +107,12 @@ def warm(
 
 
 def cold(peers: Sequence[Peer], place: Place, scans: Sequence[Scan]) -> list[Row]:
-    """Whole processes, from start to end."""
+    """Whole processes, from start to end; the first of each only loads its files."""
     found: list[Row] = []
     for scan in scans:
         rows = [Row(peer=peer.name, scan=scan.name) for peer in peers]
-        for which in in_turns(len(peers), scan.cold):
+        first = range(len(peers)) if scan.cold and scan is scans[0] else ()
+        for which in (*first, *in_turns(len(peers), scan.cold)):
             row = rows[which]
             if row.missing is not None:
                 continue
@@ -121,6 +123,8 @@ def cold(peers: Sequence[Peer], place: Place, scans: Sequence[Scan]) -> list[Row
                 continue
             row.add({"cold": ms})
             row.peak_mib = max(peak, row.peak_mib or 0.0)
+        for row in rows if first else ():
+            row.ms = {stage: values[1:] for stage, values in row.ms.items()}
         found += rows if scan.cold else []
     return found
 

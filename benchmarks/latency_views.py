@@ -25,12 +25,14 @@ class View:
     def network(self, peer: str) -> Row | None:
         return self._found("network", peer)
 
-    def ratio(self, published: Row | None, row: Row | None, stage: str) -> float | None:
-        """How many times faster a row's median is than the published one's."""
+    def ratio(
+        self, published: Row | None, row: Row | None, stage: str, *, by: str = "p50_ms"
+    ) -> float | None:
+        """How many times faster a row's median (or `by`: its least time) is than the published."""
         if published is None or row is None:
             return None
         slow, quick = (one["stages"].get(stage) for one in (published, row))
-        return slow["p50_ms"] / quick["p50_ms"] if slow and quick else None
+        return slow[by] / quick[by] if slow and quick and by in slow else None
 
     def network_ratio(self, peer: str) -> float | None:
         return self.ratio(self.network(self.published), self.network(peer), "network")

@@ -1,6 +1,6 @@
 """How well and how fast the lungs of phantoms are found, by how much of them is diseased.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/lungs.py -o benchmarks/results/lungs.json
+    python benchmarks/lungs.py -o benchmarks/results/lungs.json
 
 One row an involvement class at a coarse shape, and the time of a full-size scan in CPU seconds:
 wall time would say more about what else the machine does.
@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import result_file
 
 from ctedge import CTScan, segment_lungs
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
+from ctedge.bench.machine import BenchMachine
 from ctedge.phantom import Phantom, draw_patient, render
 
 SHAPE = (128, 128, 48)
@@ -33,7 +31,7 @@ FIRST_SEED = 200
 
 REPEATS = 3
 
-PACKAGES = ("ctedge", "numpy", "scipy")
+PACKAGES = ("scipy",)
 
 
 def scan_of(phantom: Phantom) -> CTScan:
@@ -91,30 +89,27 @@ def thin_slices(seed: int) -> Phantom:
     return render(dataclasses.replace(patient, scanner=scanner))
 
 
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=40)
     options = parser.parse_args()
+    machine = BenchMachine.here()
     seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
     phantom = thin_slices(FIRST_SEED)
     document = {
-        "schema_version": 1,
-        "machine": {"processor": processor(), "python": platform.python_version()},
-        "versions": {name: version_of(name) for name in PACKAGES},
         "shape": list(SHAPE),
         "seeds": [seeds.start, seeds.stop - 1],
         "rows": [involvement(share, seeds) for share in SHARES],
         "full_size": [full_size(full_resolution=fine, phantom=phantom) for fine in (False, True)],
     }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(),
+        machine=machine,
+        packages=PACKAGES,
+        body=document,
+    )
 
 
 if __name__ == "__main__":

@@ -26,12 +26,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-from memory_inputs import Inputs, make
+import result_file
+from memory_inputs import SEED, Inputs, make
 from scipy import stats
 
 from ctedge.bench.machine import BenchMachine
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
 
 CHILD = Path(__file__).with_name("memory_child.py")
 
@@ -192,8 +191,6 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
     begun = time.monotonic()
     shapes = ((64, 64, 41), (64, 64, 90)) if quick else (USUAL, LONG)
     inputs = make(folder, shapes)
-    machine = BenchMachine.here().to_json()
-    machine["versions"] |= {name: version_of(name) for name in READERS}
     if quick:
         ort = FP32[0]
         doors = [small(inputs, "peak", ort) | {"door": "Classifier"}]
@@ -201,7 +198,7 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
         asked = [one | {"count": 24} for one in (*asked, small(inputs, "cycles", ort))]
     else:
         doors, asked = shipped_doors(), slopes(inputs)
-    document = {"schema_version": 1, "quick": quick, "machine": machine}
+    document: dict[str, Any] = {"quick": quick, "seed": SEED}
     document["peaks"] = peaks(inputs, doors, 1 if quick else REPEATS)
     document["slopes"] = beside_each_other(asked)
     return document | {"minutes": round((time.monotonic() - begun) / 60, 1)}
@@ -213,9 +210,16 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="keeps the phantoms for the next time")
     parser.add_argument("--quick", action="store_true", help="a trial of seconds, no figures")
     options = parser.parse_args()
+    machine = BenchMachine.here()  # first: what follows is load of our own
     with tempfile.TemporaryDirectory() as folder:
         document = measure(options.cache or Path(folder), quick=options.quick)
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(),
+        machine=machine,
+        packages=READERS,
+        body=document,
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ SAMPLES = 400
 #: However slow it is: fewer give no straight line.
 LEAST = 8
 
+#: So long a thread may take from its last line to its end.
+ENDING_S = 5.0
+
 #: Runtimes plan their memory in the first run, and take what they planned in the second.
 LATER = 3
 
@@ -103,7 +106,7 @@ def _sampled(
             memory.append(_held_bytes())
             if time.monotonic() > until and len(done) >= LEAST:
                 break
-    return {"done": done, "memory_bytes": memory, "handles_added": _handles() - handles}
+    return {"done": done, "memory_bytes": memory, "handles_added": _handles_left(handles)}
 
 
 def _held_bytes() -> int:
@@ -115,6 +118,14 @@ def _held_bytes() -> int:
 def _handles() -> int:
     """Open files and threads."""
     return sum(1 for folder in ("fd", "task") for _ in _entries(folder))
+
+
+def _handles_left(before: int) -> int:
+    """How many more there are than before. A thread that was joined may be listed a moment more."""
+    until = time.monotonic() + ENDING_S
+    while _handles() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    return _handles() - before
 
 
 def _entries(folder: str) -> Iterator[Path]:

@@ -24,6 +24,9 @@ from ctedge_export.writer import write_bundle
 #: Of the small scan that is judged ten thousand times; its DICOM folder has as many files.
 SMALL_SHAPE = (48, 48, 16)
 
+#: Of the patient in all of them.
+SEED = 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
@@ -51,7 +54,7 @@ def make(folder: Path, shapes: tuple[tuple[int, int, int], ...]) -> Inputs:
 
 
 def _chest(shape: tuple[int, int, int]) -> Phantom:
-    return render(draw_patient(0, lesion_share=0.2), shape=shape)
+    return render(draw_patient(SEED, lesion_share=0.2), shape=shape)
 
 
 def _name(shape: tuple[int, int, int]) -> str:

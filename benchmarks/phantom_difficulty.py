@@ -12,13 +12,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import result_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from ctedge.files import write_atomic
+from ctedge.bench.machine import BenchMachine
 from ctedge.phantom import draw_patient, render
 from ctedge_training.judging.metrics import metrics_of
 from ctedge_training.tasks import CLASSIFIER
+
+PACKAGES = ("scikit-learn",)
 
 GRID = (128, 128, 64)
 FIRST_SEED = 50_000  # far from the seeds of the training sets
@@ -30,6 +33,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    machine = BenchMachine.here()
     mean_hu, abnormal = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + options.count):
         phantom = render(draw_patient(seed), shape=GRID)
@@ -50,7 +54,13 @@ def main() -> None:
             for name, value in (("normal", 0), ("abnormal", 1))
         },
     }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(),
+        machine=machine,
+        packages=PACKAGES,
+        body=document,
+    )
     print(json.dumps(document, indent=1))
 
 

@@ -9,7 +9,6 @@ no voxel and no name is kept.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections import Counter
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import result_file
 
 from ctedge import KERAS_EXAMPLE, CTEdgeError, CTScan, assess, read_scan
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
+from ctedge.bench.machine import BenchMachine
 from ctedge.preprocessing import resample
 from ctedge.quality import Quality, judge
 
@@ -48,7 +47,10 @@ HALVES: dict[str, Any] = {
 #: Synthetic chests: share of the lungs that is diseased, and seeds.
 PHANTOMS = ((0.0, range(12)), (0.1, range(12, 18)), (0.3, range(18, 24)), (0.6, range(24, 30)))
 
-PACKAGES = ("ctedge", "numpy", "scipy")
+#: Seeds of those that are cut in half, or filled.
+CUT = range(4)
+
+PACKAGES = ("scipy", "nibabel", "pydicom", "imagecodecs")
 
 
 def row(name: str, fit: bool, scans: Iterable[CTScan]) -> dict[str, Any]:
@@ -108,9 +110,9 @@ def phantom_rows() -> Iterator[dict[str, Any]]:
         scans = (factory.scan_of(factory.chest(seed, share)) for seed in seeds)
         yield row(f"{len(seeds)} synthetic chests, {share:.0%} of the lungs diseased", True, scans)
     for part in HALVES:
-        halves = (factory.half(part, seed) for seed in range(4))
+        halves = (factory.half(part, seed) for seed in CUT)
         yield row(f"{part} halves of 4 synthetic chests", False, halves)
-    filled = (factory.without_lungs(seed) for seed in range(4))
+    filled = (factory.without_lungs(seed) for seed in CUT)
     yield row("4 synthetic chests, lungs filled", False, filled)
     yield row("a head", False, [factory.head()])
     yield row("an abdomen", False, [factory.abdomen()])
@@ -118,20 +120,28 @@ def phantom_rows() -> Iterator[dict[str, Any]]:
     yield row("a cylinder of water", False, [factory.water()])
 
 
+def seeds() -> dict[str, Any]:
+    """Of the synthetic chests: by diseased share, and of those that are cut or filled."""
+    shares = {f"{share:.0%}": [of.start, of.stop - 1] for share, of in PHANTOMS}
+    return {"chests": shares, "halves, filled": [CUT.start, CUT.stop - 1]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    machine = BenchMachine.here()
     rows: list[dict[str, Any]] = []
     if "CTEDGE_TEST_DATA" in os.environ:
         rows += real_rows(Path(os.environ["CTEDGE_TEST_DATA"]))
     rows += phantom_rows()
-    document = {
-        "schema_version": 1,
-        "versions": {name: version_of(name) for name in PACKAGES},
-        "rows": rows,
-    }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(reads_scans=True),
+        machine=machine,
+        packages=PACKAGES,
+        body={"seeds": seeds(), "rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ CTEDGE_TEST_DATA names the folder with `dicom/` in it. Facts only: no voxel and 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+import result_file
+
 from ctedge import CTEdgeError, preprocess, read_scan
-from ctedge.extras import version_of
-from ctedge.files import write_atomic
+from ctedge.bench.machine import BenchMachine
 from ctedge.readers.dicom.gather import gather
 from ctedge.readers.dicom.pixels import check_decodable, decode
 from ctedge.readers.dicom.series import find_series
@@ -34,7 +34,7 @@ FOLDERS: tuple[tuple[str, dict[str, Any]], ...] = (
 #: Folders whose files stand alone.
 COLLECTIONS = ("transfer_syntaxes", "oddities", "scout_and_secondary_capture")
 
-PACKAGES = ("ctedge", "pydicom", "imagecodecs", "numpy")
+PACKAGES = ("pydicom", "imagecodecs")
 
 
 def slice_row(path: Path, label: str) -> dict[str, Any]:
@@ -83,17 +83,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    machine = BenchMachine.here()
     root = Path(os.environ["CTEDGE_TEST_DATA"]) / "dicom"
     rows = [row(root / name, f"{name}/", said) for name, said in FOLDERS]
     for name in COLLECTIONS:
         paths = sorted((root / name).iterdir())
         rows += [slice_row(path, f"{name}/{path.name}") for path in paths]
-    document = {
-        "schema_version": 1,
-        "versions": {name: version_of(name) for name in PACKAGES},
-        "rows": rows,
-    }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=result_file.typed(reads_scans=True),
+        machine=machine,
+        packages=PACKAGES,
+        body={"rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import csv
 import io
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -27,7 +26,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ctedge.extras import version_of
+import result_file
+
+from ctedge.bench.machine import BenchMachine
 from ctedge.files import write_atomic
 from ctedge.phantom import write_dataset, write_studies
 from ctedge_training.recipes import PUBLISHED_FIGURES
@@ -36,7 +37,7 @@ SHAPE = (128, 128, 64)
 SEEDS = (1, 2, 3)
 #: CTSI-like score (percent of the lungs) of the slightest phantoms of the ablation.
 LEAST_SCORE = 10
-PACKAGES = ("ctedge", "keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "numpy", "scipy")
+PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "scipy")
 
 
 class Work:
@@ -192,7 +193,7 @@ def ablation(work: Work) -> dict[str, Any]:
     arguments = ("--labels", labels, "--epochs", 5, "--learning-rate", 0.001, *work.extra)
     work.ctedge("train", "ablate", data, "-o", out, "--seeds", len(SEEDS), *arguments)
     document: dict[str, Any] = json.loads((out / "ablation.json").read_text())
-    document.pop("command", None)
+    inner = {key: value for key, value in document.items() if key not in result_file.HEADER}
     return {
         "data": f"{len(kept)} phantoms, normal or with at least {LEAST_SCORE} % of the lungs"
         " affected",
@@ -203,7 +204,7 @@ def ablation(work: Work) -> dict[str, Any]:
             }
             for part in ("train", "validation", "test")
         },
-        **document,
+        **inner,
     }
 
 
@@ -213,30 +214,21 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {"values": values, "mean": mean, "deviation": deviation}
 
 
-def machine() -> dict[str, Any]:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": _cpu(),
-        "cpus_usable": cpus,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := version_of(name))},
-    }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
-
-
 SYSTEMS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "keras-example": keras_example,
     "hrct-study": hrct_study,
     "covid-slices": covid_slices,
     "ablation": ablation,
 }
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """Without where it lay, and what it was told to note."""
+    sizes = {"--full": options.full, "--mixed-precision": options.mixed_precision}
+    words = ["benchmarks/reproduce.py", options.system]
+    words += ["-o", f"benchmarks/results/{options.system}.json"]
+    words += [option for option, given in sizes.items() if given]
+    return result_file.typed(words=words, reads_scans=options.system == "covid-slices")
 
 
 def main() -> None:
@@ -249,6 +241,7 @@ def main() -> None:
     parser.add_argument("--mixed-precision", action="store_true")
     parser.add_argument("--note", help="what the result file should say of the circumstances")
     options = parser.parse_args()
+    machine = BenchMachine.here()
     folder = (options.work or Path("reproduce") / options.system).resolve()
     if options.fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -256,24 +249,20 @@ def main() -> None:
     extra = ["--mixed-precision"] if options.mixed_precision else ["--full-precision"]
     work = Work(folder, full=options.full, extra=extra)
     result = SYSTEMS[options.system](work)
-    document = {
-        "schema_version": 1,
+    body = {
         "system": options.system,
-        "command": shlex.join(
-            [
-                *("python", "benchmarks/reproduce.py", options.system),
-                *("-o", f"benchmarks/results/{options.system}.json"),
-                *(["--full"] if options.full else []),
-                *(["--mixed-precision"] if options.mixed_precision else []),
-            ]
-        ),
         "note": options.note,
         "reduced_size": not options.full,
-        "machine": machine(),
         "commands": work.commands,
         **result,
     }
-    write_atomic(options.output, json.dumps(document, indent=1) + "\n")
+    result_file.write(
+        options.output,
+        command=command_of(options),
+        machine=machine,
+        packages=PACKAGES,
+        body=body,
+    )
     print(f"{options.output} written")
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import result_file
 
 from ctedge import ModelBundle
 from ctedge.bench.machine import BenchMachine, peak_memory_bytes
@@ -32,7 +33,6 @@ from ctedge.onnx_file.parts import answers_of
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.runtimes.openvino_runtime import COMPUTES_IN, OpenVinoRuntime, import_openvino
 
-SCHEMA_VERSION = 1
 ROUNDS, WARM_UP = 15, 2
 BATCHES = (1, 2, 4, 8)
 PRECISIONS = {"onnxruntime": ("fp32", "int8", "fp16"), "openvino": ("fp32", "bf16", "int8")}
@@ -59,12 +59,16 @@ class Row:
 
 def rows(model: str, runtime: str, precision: str) -> list[Row]:
     """What is measured of a runtime and precision."""
-    from rewrites_graphs import GRAPHS
+    from rewrites_graphs import GRAPHS, ONE_PRECISION, ROUNDED
 
-    graphs = [name for name in GRAPHS if precision == "fp32" or name != "space to depth"]
+    graphs = [name for name in GRAPHS if ONE_PRECISION.get(name, precision) == precision]
     if runtime == "openvino":
         # Slabs share memory only where all sizes are known.
-        known = [name + KNOWN_BATCH for name in graphs if "slabs" in name or name == "as exported"]
+        known = [
+            name + KNOWN_BATCH
+            for name in graphs
+            if "slabs" in name or name in ("as exported", ROUNDED)
+        ]
         graphs = [name for name in graphs if "slabs" not in name] + known + [CHANNELS_LAST]
     common = {"model": model, "runtime": runtime, "precision": precision}
     if (runtime, precision) != ("onnxruntime", "fp16"):  # ctedge does not run it
@@ -249,9 +253,8 @@ def measure(models: list[str], rounds: int, most: int | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         predicted = list(predict_rows(models[0], Path(folder)))
     return {
-        "schema_version": SCHEMA_VERSION,
-        "machine": BenchMachine.here().to_json(),
         "rounds": rounds,
+        "seeds": {"volumes": 7, "the scan of predict": 0},
         "predict_shape": PREDICT_SHAPE,
         "rows": found,
         "predict": predicted,
@@ -269,13 +272,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    machine = BenchMachine.here()  # first: what follows is load of our own
     if options.quick:
         document = measure(options.models[:1], 2, 3)
     else:
         document = measure(options.models, options.rounds, None)
-    text = json.dumps(document, indent=1) + "\n"
     if options.output:
-        options.output.write_text(text)
+        result_file.write(
+            options.output, command=result_file.typed(), machine=machine, body=document
+        )
     return None
 
 

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ctedge.onnx_file.dead_voxels import without_dead_voxels
+from ctedge.onnx_file.rounded_pooling import rounded_before_pooling
 from ctedge.onnx_file.slabs import in_slabs
 
 #: Where each spatial axis of the input comes from when depth goes to the other end: first to last.
@@ -102,6 +103,11 @@ def _same(model: bytes) -> bytes:
     return model
 
 
+ROUNDED = "dead voxels, rounded before pooling"
+
+#: Graphs that only one precision has.
+ONE_PRECISION = {ROUNDED: "int8", "space to depth": "fp32"}
+
 #: By name. Of the published grid the second pooling makes 30 planes, the first 62.
 GRAPHS: dict[str, Callable[[bytes], bytes]] = {
     "as exported": _same,
@@ -114,6 +120,7 @@ GRAPHS: dict[str, Callable[[bytes], bytes]] = {
     "dead voxels, 2 slabs of the first block": _slabs(32, 1),
     "dead voxels, 8 slabs of the first block": _slabs(8, 1),
     "dead voxels, 16 slabs of the first block": _slabs(4, 1),
+    ROUNDED: lambda model: rounded_before_pooling(without_dead_voxels(model)),
     "depth at the other end": turned,
     "volume in float16": half_input,
     "space to depth": space_to_depth,

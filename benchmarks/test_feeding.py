@@ -24,6 +24,7 @@ from ctedge_training.tasks import CLASSIFIER  # noqa: E402
 #: Of the time of a step, at most this share may be spent on its batch.
 MOST = 0.10
 SCANS = 24
+SEED = 0
 
 
 class Constant(keras.utils.PyDataset):
@@ -44,7 +45,7 @@ class Constant(keras.utils.PyDataset):
 @pytest.mark.parametrize("preset", ["published", "ctedge"])
 def test_feeding(benchmark: Any, tmp_path: Path, preset: str) -> None:
     spec = CLASSIFIER.spec
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     volumes = [
         store_array(
             Sample(name=f"{n}", path=tmp_path, answer=float(n % 2), split="train"),

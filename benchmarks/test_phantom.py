@@ -9,6 +9,7 @@ import pytest
 from ctedge.phantom import draw_patient, render
 
 FULL_SIZE_S = 2.0
+SEED = 3
 
 
 @pytest.fixture
@@ -22,6 +23,6 @@ def one_core():
 @pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize("shape", [(512, 512, 40), (128, 128, 64)], ids=str)
 def test_render(benchmark, shape):
-    patient = draw_patient(3, lesion_share=0.2)
+    patient = draw_patient(SEED, lesion_share=0.2)
     benchmark.pedantic(lambda: render(patient, shape=shape), rounds=5, warmup_rounds=1)
     assert benchmark.stats.stats.median <= FULL_SIZE_S

@@ -16,10 +16,12 @@ GLANCE_MS = 3.0
 
 _ROUNDS = 50
 
+SEED = 0
+
 
 @pytest.fixture(scope="module")
 def scan() -> CTScan:
-    phantom = render(draw_patient(0, lesion_share=0.2), shape=(512, 512, 41))
+    phantom = render(draw_patient(SEED, lesion_share=0.2), shape=(512, 512, 41))
     return CTScan.from_oriented(phantom.voxels, phantom.affine, source="phantom")
 
 

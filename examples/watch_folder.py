@@ -5,14 +5,19 @@
 Every folder in INBOX is a study, but hidden ones. Both shipped models judge it once its files have
 kept their names, sizes and times for SECONDS. RESULTS then holds
 
-    STUDY.json          both answers, or the error and what to do about it
+    STUDY.json          both answers, the error and what to do about it, or whose copy it is
     changed/STUDY.json  files came after the answers: a person decides (remove both: judged again)
     .state/             what is remembered of each study, and the lock of who is at it
 
-What was judged is never judged again; what failed is tried again when its files change. Several
-workers may share one INBOX. A fault of a study is its result; a fault of the machine (disk full, a
-package missing) ends the worker with exit code 1: let systemd or Docker start it again. SIGTERM and
-Ctrl-C end it after the study at hand. `--once` takes one look and ends, for cron.
+What was judged is never judged again, also where the same files come under another name; one byte
+more, and it is another study. What failed is tried again when its files change. A result that
+cannot be read any more counts as none. Names of over 200 bytes are replaced by their SHA-256.
+Several workers may share one INBOX; copies that arrive in the same moment may both be judged.
+
+A fault of a study is its result; a fault of the machine (disk full, a package missing, a GPU lost)
+ends the worker with exit code 1: let systemd or Docker start it again. A study at which two workers
+ended is given up. SIGTERM and Ctrl-C end the worker after the study at hand. `--once` takes one
+look and ends, for cron.
 """
 
 import argparse
@@ -20,6 +25,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import signal
 import sys
 import time
@@ -27,41 +33,61 @@ from pathlib import Path
 from typing import Any
 
 import ctedge
-from ctedge.files import write_atomic
+from ctedge.files import sha256_of, write_atomic
 
 
 def look_at(study: Path, results: Path, settle: float, models: list[Any]) -> None:
     """One look at one study: leave it alone, wait, or judge it. Nobody else is at it."""
-    result_file = results / f"{study.name}.json"
-    memory_file = results / ".state" / f"{study.name}.json"
-    changed_file = results / "changed" / f"{study.name}.json"
+    result_file = results / f"{key(study)}.json"
+    memory_file = results / ".state" / f"{key(study)}.json"
+    changed_file = results / "changed" / f"{key(study)}.json"
     result, memory, mark = read_json(result_file), read_json(memory_file), fingerprint(study)
     if mark is None or mark == result.get("fingerprint"):
         return
-    if "results" in result:
+    if "results" in result or "copy_of" in result:
         if not changed_file.exists():
-            write_atomic(changed_file, json.dumps({"judged": result["fingerprint"], "found": mark}))
+            known = result.get("fingerprint")
+            write_atomic(changed_file, json.dumps({"judged": known, "found": mark}))
         return
-    if mark != memory.get("fingerprint") or memory["since"] > time.time():
+    if mark != memory.get("fingerprint") or memory.get("since", time.time() + 1) > time.time():
         memory = {"fingerprint": mark, "since": time.time(), "tries": 0}
         write_atomic(memory_file, json.dumps(memory))
     if time.time() - memory["since"] < settle:
         return
-    # Written before the work: a worker that dies over a study (memory, a decoder) leaves a trace.
+    # Written before the work: a worker that dies over a study (memory, a GPU) leaves a trace.
     write_atomic(memory_file, json.dumps(memory | {"tries": memory["tries"] + 1}))
     try:
         if memory["tries"] == 2:
             raise ctedge.WorkerLost("two workers ended at this study", fix="see their logs")
-        answer: dict[str, Any] = {"results": judge(study, models)}
-    except (ctedge.InputError, ctedge.InferenceFailed, ctedge.WorkerLost) as error:
-        answer = {"error": error.as_dict()}
-    except ctedge.CTEdgeError:  # the machine's fault: the study keeps its tries
-        write_atomic(memory_file, json.dumps(memory))
+        answer = judge_once(study, results, models)
+    except OSError as error:  # of its files: what is written raises OutputError
+        refused = ctedge.UnreadableScan(f"{study}: {error.strerror}", fix="let this user read it")
+        answer = {"error": refused.as_dict()}
+    except ctedge.DeviceLost:  # the machine's fault, but a study that does it twice is given up
         raise
+    except ctedge.CTEdgeError as error:
+        if not error.of_one_scan:  # the machine's fault: the study keeps its tries
+            write_atomic(memory_file, json.dumps(memory))
+            raise
+        answer = {"error": error.as_dict()}
     if fingerprint(study) == mark:  # else it was still being written after all
         write_atomic(result_file, json.dumps({"study": study.name, "fingerprint": mark} | answer))
         memory_file.unlink()
-        print(f"{study.name!r} {'failed' if 'error' in answer else 'judged'}", flush=True)
+        said = {"results": "judged", "error": "failed", "copy_of": "known by another name"}
+        print(f"{study.name!r} {said[next(iter(answer))]}", flush=True)
+
+
+def judge_once(study: Path, results: Path, models: list[Any]) -> dict[str, Any]:
+    """What both models answer, or the name under which these very files have their answers."""
+    digests = sorted(sha256_of(path) for path in study.rglob("*") if path.is_file())
+    content = hashlib.sha256("".join(digests).encode()).hexdigest()
+    twin_file = results / ".state" / f"{content}.twin"
+    twin = read_json(twin_file).get("study", study.name)
+    if twin != study.name and "results" in read_json(results / f"{key(Path(twin))}.json"):
+        return {"copy_of": twin}
+    answers = judge(study, models)
+    write_atomic(twin_file, json.dumps({"study": study.name}))
+    return {"results": answers}
 
 
 def judge(study: Path, models: list[Any]) -> list[dict[str, Any]]:
@@ -72,16 +98,28 @@ def judge(study: Path, models: list[Any]) -> list[dict[str, Any]]:
 
 def fingerprint(study: Path) -> str | None:
     """Names, sizes and times of all files; None while there are none, or while they vanish."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         files = sorted(path for path in study.rglob("*") if path.is_file())
         stats = [(str(path.relative_to(study)), path.stat()) for path in files]
-        seen = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-        return hashlib.sha256(json.dumps(seen).encode()).hexdigest() if seen else None
-    return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # not to be looked at: so says its result, until that changes
+        return f"unreadable: {error}"
+    seen = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest() if seen else None
+
+
+def key(study: Path) -> str:
+    """What its files are called: file systems take no more than 255 bytes, suffixes included."""
+    name = os.fsencode(study.name)
+    return study.name if len(name) <= 200 else hashlib.sha256(name).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_bytes())) if path.exists() else {}
+    with contextlib.suppress(FileNotFoundError, ValueError, RecursionError):
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def main() -> None:
@@ -103,7 +141,7 @@ def main() -> None:
                 if stop or study.name.startswith(".") or not study.is_dir():
                     continue
                 # The lock ends with its process, however that ends. On a network drive, try it.
-                lock_file = state / f"{study.name}.lock"
+                lock_file = state / f"{key(study)}.lock"
                 with lock_file.open("w") as lock, contextlib.suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     look_at(study, options.results, options.settle, [first, second])

@@ -26,7 +26,8 @@ _TOKEN = secrets.token_hex(32)
 PATIENCE_S = 240
 
 #: Run by every Python that starts in the environment below: opening certain files kills the
-#: process, always or the first time; `gate` files are waited for until `open` stands beside them.
+#: process, always or the first time, or finds the GPU lost, or a package missing until it is
+#: `installed`; `gate-` files are waited for until `open` stands beside them.
 _DANGERS = """
 import os, signal, sys, time
 
@@ -34,14 +35,20 @@ def watch(event, arguments):
     if event != "open" or not isinstance(arguments[0], str):
         return
     folder, name = os.path.split(arguments[0])
-    if name == "deadly.nii.gz" or (name == "deadly-once.nii.gz" and first(folder)):
+    if name == "deadly.nii.gz" or (name == "deadly-once.nii.gz" and first(folder, "died")):
         os.kill(os.getpid(), signal.SIGKILL)
-    while name.startswith("gate") and not os.path.exists(os.path.join(folder, "open")):
+    if name == "lost-once.nii.gz" and first(folder, "lost"):
+        from ctedge import DeviceLost
+        raise DeviceLost("the GPU failed")
+    if name == "lacking.nii.gz" and not os.path.exists(os.path.join(folder, "installed")):
+        from ctedge import MissingExtra
+        raise MissingExtra("a package is missing", fix="install it")
+    while name.startswith("gate-") and not os.path.exists(os.path.join(folder, "open")):
         time.sleep(0.01)
 
-def first(folder):
+def first(folder, mark):
     try:
-        os.close(os.open(os.path.join(folder, "died"), os.O_CREAT | os.O_EXCL))
+        os.close(os.open(os.path.join(folder, mark), os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return False
     return True

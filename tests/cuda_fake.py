@@ -4,7 +4,7 @@ Memory is the machine's own. What is given to a stream is done when somebody wai
 not before: who forgets to wait reads rubbish. Freed memory, a stream that nobody made, a call
 without a context, a wrong prototype: each is a `Misuse`, and is remembered in `misuse`.
 
-Prototypes are those of cuda.h (CUDA 13), written here once more to hold ours against.
+Prototypes, names and numbers are those of NVIDIA's own bindings (`cuda_surface`, CUDA 13).
 """
 
 # ruff: noqa: N802 (the names are the driver's)
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-from cuda_header import ANYWHERE, CUDA_H, ERRORS, PASSING, Function
+from cuda_header import ANYWHERE, CUDA_H, ERRORS, NAMES, NUMBERS, PASSING, Function
 
 _CONTEXT = 0xC0DE
 
@@ -39,14 +39,17 @@ class FakeDriver:
         }
         self.retained = 0
         self.lost: int | None = None
+        self.lacks: set[str] = set()  # as an older driver
         self.faults: dict[str, list[int]] = defaultdict(list)
         self._capturing: dict[int, dict[str, Any]] = {}
         self._lock, self._own = threading.RLock(), threading.local()
         self._next, self._texts = 1000, dict[int, ctypes.c_char_p]()
 
     def __getattr__(self, name: str) -> Any:
-        if name not in CUDA_H:
+        if name not in NAMES or name in self.lacks:
             raise AttributeError(f"libcuda.so.1: undefined symbol: {name}")
+        if name not in CUDA_H:
+            raise self.wrong(f"{name} is not played here")
         return self.__dict__.setdefault(name, Function(self, name))
 
     def fail(self, call: str, code: int, *, after: int = 0) -> None:
@@ -136,14 +139,18 @@ class FakeDriver:
         ctypes.memmove(text, b"NVIDIA RTX A4000\0", 17)
 
     def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> None:
-        value[0] = {75: 8, 76: 6}[attribute]
+        capability = "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY"
+        known = {NUMBERS[f"{capability}_MAJOR"]: 8, NUMBERS[f"{capability}_MINOR"]: 6}
+        value[0] = known[attribute]
 
     def _cuDeviceTotalMem_v2(self, size: Any, device: int) -> None:
         size[0] = 16 << 30
 
-    def _cuGetErrorName(self, code: int, text: Any) -> None:
-        name = f"CUDA_ERROR_{ERRORS[code]}".encode()
-        text[0] = self._texts.setdefault(code, ctypes.c_char_p(name))
+    def _cuGetErrorName(self, code: int, text: Any) -> int:
+        if code not in ERRORS:
+            return NUMBERS["CUDA_ERROR_INVALID_VALUE"]
+        text[0] = self._texts.setdefault(code, ctypes.c_char_p(ERRORS[code].encode()))
+        return 0
 
     def _cuDeviceGet(self, device: Any, index: int) -> None:
         device[0] = index
@@ -164,6 +171,8 @@ class FakeDriver:
         context[0] = self._stack().pop()
 
     def _cuStreamCreate(self, stream: Any, flags: int) -> None:
+        if flags != NUMBERS["CU_STREAM_NON_BLOCKING"]:
+            raise self.wrong("a stream that waits for the legacy default stream")
         stream[0] = self._add("streams", [])
 
     def _cuStreamSynchronize(self, stream: int) -> int:
@@ -221,7 +230,7 @@ class FakeDriver:
         if self.tables["streams"][stream] or stream in self._capturing:
             raise self.wrong("a capture began in a stream that is at work")
         self._capturing[stream] = {"thread": threading.get_ident(), "work": [], "valid": True}
-        if mode != 1:
+        if mode != NUMBERS["CU_STREAM_CAPTURE_MODE_THREAD_LOCAL"]:
             raise self.wrong("a capture that other threads' calls spoil")
 
     def _cuStreamEndCapture(self, stream: int, graph: Any) -> int:

@@ -1,51 +1,53 @@
-"""The driver's prototypes as cuda.h (CUDA 13) has them, written once more to hold ours against;
-and functions that put their arguments through them, whatever their caller declared.
+"""The driver's C surface, made from that of NVIDIA's own bindings (`cuda_surface.json`), and
+functions that put their arguments through its prototypes, whatever their caller declared.
 """
 
 # ruff: noqa: N802 (the names are the driver's)
 from __future__ import annotations
 
 import ctypes
+import json
+from pathlib import Path
 from typing import Any
 
-I, U, Z, H, A = ctypes.c_int, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_uint64  # noqa: E741
-P = ctypes.POINTER
+SURFACES: dict[str, Any] = json.loads(Path(__file__).with_name("cuda_surface.json").read_text())
 
-CUDA_H: dict[str, tuple[Any, ...]] = {
-    "cuInit": (U,),
-    "cuDriverGetVersion": (P(I),),
-    "cuDeviceGetCount": (P(I),),
-    "cuDeviceGetName": (H, I, I),
-    "cuDeviceGetAttribute": (P(I), I, I),
-    "cuDeviceTotalMem_v2": (P(Z), I),
-    "cuGetErrorName": (I, P(ctypes.c_char_p)),
-    "cuDeviceGet": (P(I), I),
-    "cuDevicePrimaryCtxRetain": (P(H), I),
-    "cuDevicePrimaryCtxRelease_v2": (I,),
-    "cuCtxPushCurrent_v2": (H,),
-    "cuCtxPopCurrent_v2": (P(H),),
-    "cuStreamCreate": (P(H), U),
-    "cuStreamSynchronize": (H,),
-    "cuStreamDestroy_v2": (H,),
-    "cuMemAlloc_v2": (P(A), Z),
-    "cuMemFree_v2": (A,),
-    "cuMemHostAlloc": (P(H), Z, U),
-    "cuMemFreeHost": (H,),
-    "cuMemcpyHtoDAsync_v2": (A, H, Z, H),
-    "cuMemcpyDtoHAsync_v2": (H, A, Z, H),
-    "cuStreamBeginCapture_v2": (H, I),
-    "cuStreamEndCapture": (H, P(H)),
-    "cuGraphInstantiateWithFlags": (P(H), H, ctypes.c_ulonglong),
-    "cuGraphLaunch": (H, H),
-    "cuGraphExecDestroy": (H,),
-    "cuGraphDestroy": (H,),
+#: C's types as ctypes has them; a text that the driver writes into is only a place.
+_TYPES: dict[str, Any] = {
+    "int": ctypes.c_int,
+    "unsigned int": ctypes.c_uint,
+    "unsigned long long": ctypes.c_ulonglong,
+    "size_t": ctypes.c_size_t,
+    "void*": ctypes.c_void_p,
+    "const void*": ctypes.c_void_p,
+    "char*": ctypes.c_void_p,
+    "const char*": ctypes.c_char_p,
 }
 
-ERRORS = {2: "OUT_OF_MEMORY", 3: "NOT_INITIALIZED", 46: "DEVICE_UNAVAILABLE", 100: "NO_DEVICE"}
-ERRORS |= {214: "ECC_UNCORRECTABLE", 700: "ILLEGAL_ADDRESS", 719: "LAUNCH_FAILED"}
-ERRORS |= {801: "NOT_SUPPORTED", 900: "STREAM_CAPTURE_UNSUPPORTED"}
-ERRORS |= {901: "STREAM_CAPTURE_INVALIDATED", 908: "STREAM_CAPTURE_WRONG_THREAD"}
-PASSING = {2, 801, 900, 901, 908}
+
+def of_c(kind: str) -> Any:
+    """The ctypes of "unsigned long long*"."""
+    return _TYPES[kind] if kind in _TYPES else ctypes.POINTER(of_c(kind.removesuffix("*")))
+
+
+def prototypes(cuda: str) -> dict[str, tuple[Any, ...]]:
+    """Arguments of each call as the driver of a CUDA, "13", declares them."""
+    return {name: tuple(map(of_c, kinds)) for name, kinds in SURFACES[cuda]["calls"].items()}
+
+
+CUDA_H = prototypes("13")
+NAMES = frozenset(SURFACES["13"]["names"].split())
+NUMBERS: dict[str, int] = {
+    name: number for enum in SURFACES["13"]["enums"].values() for name, number in enum.items()
+}
+ERRORS = {number: name for name, number in SURFACES["13"]["enums"]["CUresult"].items()}
+
+#: Of docs.nvidia.com/cuda/cuda-driver-api: after these the context goes on.
+PASSING = {NUMBERS[f"CUDA_ERROR_{name}"] for name in ("OUT_OF_MEMORY", "NOT_SUPPORTED")}
+PASSING |= {NUMBERS["CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"], NUMBERS["CUDA_ERROR_NOT_PERMITTED"]}
+PASSING |= {number for number, name in ERRORS.items() if "_STREAM_CAPTURE_" in name}
+
+#: Of the same: what needs no current context.
 ANYWHERE = {name for name in CUDA_H if name.startswith(("cuInit", "cuD", "cuGetE", "cuCtx"))}
 
 

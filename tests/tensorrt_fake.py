@@ -41,6 +41,8 @@ class Network:
         uncapturable: runs are refused while a graph is captured.
         said: what TensorRT says on being asked to deserialise, which it then refuses.
         refuses: runs to refuse.
+        refuses_address: a tensor whose address is refused.
+        hides_shapes: the shapes of its outputs are not known, as where they depend on the values.
     """
 
     input: str
@@ -54,6 +56,8 @@ class Network:
     uncapturable: bool = False
     said: str | None = None
     refuses: int = 0
+    refuses_address: str | None = None
+    hides_shapes: bool = False
 
     def dtype(self, name: str) -> str:
         return self.dtypes.get(name, "FLOAT")
@@ -160,10 +164,12 @@ class _Context(_Thing):
     def _get_tensor_shape(self, name: str) -> tuple[int, ...]:
         if self._shape is None:
             raise self._driver.wrong("get_tensor_shape before set_input_shape")
+        if self._net.hides_shapes:
+            return (-1, *self._net.outputs[name])
         return (self._shape[0], *self._net.outputs[name])
 
     def _set_tensor_address(self, name: str, memory: int) -> bool:
-        if name not in self._engine._names:
+        if name not in self._engine._names or name == self._net.refuses_address:
             return self._refuse(f"setTensorAddress: no tensor {name}")
         self._driver.block("memory", memory, 1)
         self._addresses[name] = memory

@@ -34,13 +34,14 @@ OPTIONS = [word for name, value in FP32.items() for word in (f"--{name}", value)
 #: Each of two workers stops at one of the two gates, after the scans before them.
 BEFORE = ["s0.nii.gz", "gone.nii.gz", "s1.nii.gz", "damaged.nii.gz"]
 GATES = ["gate-1.nii.gz", "gate-2.nii.gz"]
-AFTER = ["deadly.nii.gz", "s1.nii.gz", "deadly-once.nii.gz", "s0.nii.gz", "s1.nii.gz", "s0.nii.gz"]
+AFTER = ["deadly.nii.gz", "s1.nii.gz", "deadly-once.nii.gz", "lost-once.nii.gz", "s0.nii.gz"]
+LACKING = "lacking.nii.gz"
 
 
 @pytest.fixture
 def job(tmp_path):
     """A table of twelve scans, a model, and where the results go."""
-    scans = [*BEFORE, *GATES, *AFTER]
+    scans = [*BEFORE, *GATES, *AFTER, LACKING]
     for seed, name in enumerate(sorted(set(scans) - {"gone.nii.gz", "damaged.nii.gz"})):
         write_scan(tmp_path / name, seed)
     (tmp_path / "damaged.nii.gz").write_bytes(b"no scan")
@@ -96,6 +97,13 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
         assert "--resume" in err
 
         (job / "open").touch()
+        code, _, err = finished(begun("--address", address, "--resume"))
+        assert code == 1
+        assert "a package is missing" in err
+        assert len(BEFORE) <= len(journal_of(job)) < len(BEFORE + GATES + AFTER + [LACKING])
+        assert not (job / "results.parquet").exists()
+
+        (job / "installed").touch()
         code, out, err = finished(begun("--address", address, "--resume", "--json"))
     assert code == 1, err  # as of `ctedge predict`: some failed
     assert json.loads(out)["errors"] == {"ScanNotFound": 1, "UnreadableScan": 1, "WorkerLost": 1}
@@ -103,7 +111,7 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
     assert not folder_of(job / "results.parquet").exists()
 
     rows = parquet.read_table(job / "results.parquet").to_pylist()
-    assert [row["scan"] for row in rows] == [*BEFORE, *GATES, *AFTER]
+    assert [row["scan"] for row in rows] == [*BEFORE, *GATES, *AFTER, LACKING]
     assert [row["id"] for row in rows] == [f"n{number}" for number in range(len(rows))]
     assert [row["site"] for row in rows] == [f"site {number}" for number in range(len(rows))]
     with Classifier.load(job / "tiny.ctedge", **FP32) as classifier:
@@ -122,11 +130,21 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
         "deadly.nii.gz": "WorkerLost",
     }
     assert "ctedge predict" in failed["deadly.nii.gz"][1]
-    assert (job / "died").exists()  # and the scan of which one worker died has its answer
+    assert (job / "died").exists()  # and the scan of which one worker died has its answer,
+    assert (job / "lost").exists()  # and that at which one lost its GPU
 
     before = (job / "results.parquet").stat().st_mtime_ns
     assert finished(begun("--resume"))[0] == 1
     assert (job / "results.parquet").stat().st_mtime_ns == before
+
+    write_scan(job / "gone.nii.gz", 1)
+    code, out, err = finished(begun("--retry-failed", "--json"))
+    assert code == 1, err
+    assert json.loads(out)["errors"] == {"UnreadableScan": 1, "WorkerLost": 1}
+    again = parquet.read_table(job / "results.parquet").to_pylist()
+    assert [n for n, row in enumerate(again) if row != rows[n]] == [BEFORE.index("gone.nii.gz")]
+    assert again[BEFORE.index("gone.nii.gz")]["label"]
+    assert not folder_of(job / "results.parquet").exists()
 
 
 def test_interrupted_on_one_machine_it_ends_cleanly_and_keeps_what_is_finished(job, begun):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import threading
 
@@ -222,6 +223,58 @@ def test_finished_results_are_told_again_and_not_made_again(tmp_path, table, out
     assert output.stat().st_mtime_ns == before
     with pytest.raises(OutputError, match="begun with something else"):
         run_batch(table, output, model=str(bundle.path), resume=True, strict=True)
+
+
+def test_failures_judged_again_are_laid_over_what_was_written(tmp_path, table, output):
+    """Killed between the last scan and the file: the journal has the new ones, the file the old."""
+    bundle = write_tiny(tmp_path / "tiny.ctedge")
+    read = read_table(table)
+    plan = Plan(bundle="", model=bundle.name, model_digest=bundle.digest, **FP32)
+    asked = {"table": read.digest, "folder": str(tmp_path), **plan.record()}
+    answer = judged(judge_of(bundle, {}), read.rows[0].path)
+    write_results(output, read, [answer, FAILED], task="classifier", asked=asked)
+    before = parquet.read_table(output).to_pylist()
+    with journal_of(output, asked=asked, count=2) as journal:
+        journal.add(1, answer)
+    summary = run_batch(table, output, model=str(bundle.path), resume=True, **FP32)
+    assert (summary.answered, summary.errors) == (2, {})
+    first, second = parquet.read_table(output).to_pylist()
+    assert first == before[0]
+    assert {**second, "id": None, "scan": None, "site": None} == first | dict.fromkeys(
+        ("id", "scan", "site")
+    )
+    assert not folder_of(output).exists()
+    assert run_batch(table, output, model=str(bundle.path), retry_failed=True, **FP32) == summary
+
+
+def test_a_full_disk_is_told_and_what_was_finished_stays(output):
+    """The kernel refuses a longer file, as it refuses any byte more on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill():
+        with journal_of(output) as journal:
+            journal.add(0, FAILED)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+            journal.add(1, {"error": {"type": "A", "message": "b" * 1000}})
+
+    try:
+        with pytest.raises(OutputError, match="cannot write") as caught:
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "--resume" in caught.value.fix
+    with journal_of(output, resume=True) as journal:
+        assert journal.done == {0: FAILED}
+
+
+def test_failures_are_forgotten_and_answers_are_not(output):
+    with journal_of(output) as journal:
+        journal.add(0, FAILED)
+        journal.add(2, {"answer": {"label": "normal"}})
+        journal.forget_failures()
+        assert set(journal.done) == {2}
+    with journal_of(output, resume=True) as journal:  # until they are judged, they stand
+        assert set(journal.done) == {0, 2}
 
 
 def test_without_ray_the_extra_is_named(tmp_path, table, output, monkeypatch):

@@ -15,6 +15,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
 from bundle_factory import write_tiny
+from command_here import call
 from command_line import run
 from conftest import LAS_AFFINE, REPOSITORY
 from ctedge.bench import Report, Settings, bench
@@ -145,6 +146,9 @@ def test_what_is_named_is_strict(bundle, scan):
         (["BUNDLE", "--repeats", "1"], 2),
         (["BUNDLE", "--seconds", "0"], 2),
         (["BUNDLE", "--seconds", "nan"], 2),
+        (["BUNDLE", "--seconds", "inf"], 2),
+        (["BUNDLE", "--json", ""], 2),
+        (["BUNDLE", "--plot", ""], 2),
         (["BUNDLE", "--runtime", "nonsense"], 2),
     ],
 )
@@ -153,6 +157,22 @@ def test_exit_codes(bundle, arguments, code):
     assert answer.returncode == code
     assert answer.stdout == ""
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_what_cannot_be_written_is_said_before_anything_is_measured(bundle, tmp_path, option):
+    taken = tmp_path / "a file"
+    taken.write_text("kept")
+    unmeasured = ("--runtime", "tensorrt", "--device", "cpu")  # what fails when it is measured
+    for place in (tmp_path, taken / "bench.json", tmp_path / ("n" * 300)):
+        answer = call("bench", bundle, *unmeasured, option, place)
+        assert answer.returncode == 1
+        assert answer.stderr.startswith("error: cannot write "), answer.stderr
+        assert "Traceback" not in answer.stderr
+    answer = call("bench", bundle, *unmeasured, option, taken)
+    assert "no runtime fits" in answer.stderr
+    assert taken.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [taken]
 
 
 def test_errors_of_the_input_are_no_refusals(bundle, tmp_path):

@@ -40,6 +40,11 @@ def main():
     Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(document))
 """
 
+#: The same, in another way: stages of the working tree alone, a crash.
+WITHOUT_INFERENCE = PLAYED.replace('"inference", "total"', '"total",')
+NOT_A_NUMBER = PLAYED.replace('"samples_ns": samples', '"samples_ns": [float("nan")] * 9')
+NOTHING_TO_COMPARE = PLAYED.replace("runs if scale else []", "[]")
+
 
 @pytest.fixture
 def compare(monkeypatch):
@@ -128,6 +133,12 @@ class TestStatistics:
         apart = compare.ratios(measured(*moods), measured(*reversed(moods)))
         assert found[0].high - found[0].low < (apart[0].high - apart[0].low) / 2
 
+    @pytest.mark.parametrize("head", [{}, {"total": [[1.0]]}, {"total": [[float("nan")]] * 2}])
+    def test_a_judged_stage_that_cannot_be_compared_is_an_error(self, compare, head):
+        rounds = {stage: [np.array(one) for one in found] for stage, found in head.items()}
+        with pytest.raises(compare.NotComparable):
+            compare.ratios(measured(1.0, 1.0), {"played-cpu-fp32": rounds})
+
 
 def test_a_slower_working_tree_fails_and_the_commit_itself_does_not(played):
     base = commit(played)
@@ -163,6 +174,47 @@ def test_what_cannot_be_compared_exits_with_2(played):
     assert nothing_is_left(played)
     assert run(played, "nonsense").returncode == 2
     assert run(played, base, "--rounds", 1).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "said"),
+    [
+        (PLAYED, WITHOUT_INFERENCE, "lacks the stage inference"),
+        (NOT_A_NUMBER, PLAYED, "no time in nanoseconds"),
+        (NOTHING_TO_COMPARE, NOTHING_TO_COMPARE, "nothing to compare"),
+    ],
+)
+def test_what_says_nothing_is_neither_slower_nor_no_slower(played, base, head, said):
+    cli = played / "sdk" / "ctedge" / "cli.py"
+    cli.write_text(base)
+    before = commit(played)
+    cli.write_text(head)
+    answer = run(played, before, "--rounds", 2)
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert answer.stderr.splitlines()[-1].startswith("cannot compare: ")
+    assert said in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert nothing_is_left(played)
+
+
+def test_options_that_measure_nothing_are_no_verdict(played):
+    answer = run(played, commit(played), "--", "--help")
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert "none was written" in answer.stderr
+
+
+def test_a_crash_of_the_comparison_itself_is_no_verdict(compare, monkeypatch, capsys):
+    def breaks(*_: object) -> bool:
+        raise ZeroDivisionError("of its own")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(compare, "compare", breaks)
+    monkeypatch.setattr(sys, "argv", ["compare.py", "HEAD"])
+    try:
+        assert compare.main() == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "ZeroDivisionError: of its own" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

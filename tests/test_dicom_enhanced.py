@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate_extended, generate_frames
+from pydicom.uid import JPEG2000Lossless
 
 from ctedge import IrregularSeries, UnreadableScan, read_scan
 from dicom_factory import change, enhanced, item, las, save, slices
@@ -68,6 +72,29 @@ def test_a_perfusion_map_is_left_out(hu):
     made.ImageType = ["DERIVED", "PRIMARY", "PERFUSION", "RCBF"]
     with pytest.raises(IrregularSeries, match=r"(?s)no CT slice.*a perfusion map"):
         read_scan(made)
+
+
+@pytest.mark.parametrize(
+    ("elements", "why"),
+    [
+        ({"FrameType": ["DERIVED", "PRIMARY", "VOLUME", "MAXIMUM"]}, "a projection"),
+        ({"VolumeBasedCalculationTechnique": "MIN_IP"}, "a projection"),
+        ({"VolumeBasedCalculationTechnique": "VOLUME_RENDER"}, "a rendering"),
+        ({"FrameType": ["DERIVED", "PRIMARY", "VOLUME", "SUBTRACTION"]}, "a map calculated"),
+    ],
+)
+def test_what_was_calculated_of_many_slices_is_left_out(hu, elements, why):
+    made = enhanced(hu)
+    made.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence = [item(**elements)]
+    with pytest.raises(IrregularSeries, match=f"(?s)no CT slice.*{why}"):
+        read_scan(made)
+
+
+def test_a_projection_beside_its_slices_is_left_out(tmp_path, hu):
+    for number, one in enumerate(slices(hu)):
+        save(tmp_path / f"{number}.dcm", one)
+    save(tmp_path / "m.dcm", slices(hu[:1], ImageType=("DERIVED", "SECONDARY", "AXIAL", "MIP"))[0])
+    assert read_scan(tmp_path).excluded == ("m.dcm: a projection of many slices (ImageType MIP)",)
 
 
 def test_values_that_are_no_hu_are_left_out(hu):
@@ -155,3 +182,52 @@ def test_fewer_pixels_than_frames(tmp_path, hu):
     made.PixelData = made.PixelData[:-100]
     with pytest.raises(UnreadableScan, match="960 are promised"):
         read_scan(save(tmp_path / "one.dcm", made))
+
+
+def test_the_kernel_that_all_frames_name(hu):
+    made = enhanced(hu)
+    assert read_scan(made).kernel is None
+    made.SharedFunctionalGroupsSequence[0].CTReconstructionSequence = [
+        item(ConvolutionKernel=["Br40d", "3"])
+    ]
+    assert read_scan(made).kernel == "Br40d\\3"
+    own = made.PerFrameFunctionalGroupsSequence[-1]
+    own.CTReconstructionSequence = [item(ConvolutionKernel="Br64d")]
+    assert read_scan(made).kernel is None
+
+
+def test_the_kernel_that_all_slices_name(hu):
+    assert read_scan(slices(hu, ConvolutionKernel="B60f")).kernel == "B60f"
+    assert read_scan(slices(hu, ConvolutionKernel=["B60f"] * 5 + ["B30f"])).kernel is None
+    assert len(read_scan(slices(hu, ConvolutionKernel=("SHARP" * 3,) * 50)).kernel) == 64
+
+
+def test_frames_of_another_acquisition_are_named(tmp_path, hu):
+    doubled = np.concatenate([hu, hu + 1])
+    made = enhanced(doubled, acquisition=[1] * FRAMES + [2] * FRAMES)
+    save(tmp_path / "one.dcm", made)
+    scan = read_scan(tmp_path, acquisition=2)
+    np.testing.assert_array_equal(scan.voxels, las(hu + 1))
+    assert scan.excluded == ("one.dcm: 6 frames of another acquisition",)
+
+
+@pytest.mark.parametrize("wrong", ["turned round", "outside the file", "too short"])
+def test_an_extended_offset_table_of_other_frames_is_refused(tmp_path, hu, wrong):
+    made = enhanced(hu, syntax=JPEG2000Lossless)
+    frames = [*generate_frames(made.PixelData, number_of_frames=FRAMES)]
+    made.PixelData, *tables = encapsulate_extended(frames)
+    made["PixelData"].is_undefined_length = True
+    made.ExtendedOffsetTable, made.ExtendedOffsetTableLengths = tables
+    np.testing.assert_array_equal(read_scan(save(tmp_path / "1.dcm", made)).voxels, las(hu))
+    numbers = [list(struct.unpack(f"<{FRAMES}Q", table)) for table in tables]
+    changed = {
+        "turned round": [column[::-1] for column in numbers],
+        "outside the file": [[1 << 40] * FRAMES, [1 << 62] * FRAMES],
+        "too short": [column[:2] for column in numbers],
+    }[wrong]
+    tables = [struct.pack(f"<{len(column)}Q", *column) for column in changed]
+    made.ExtendedOffsetTable, made.ExtendedOffsetTableLengths = tables
+    scan = read_scan(save(tmp_path / "1.dcm", made))
+    with pytest.raises(UnreadableScan, match="damaged") as caught:
+        _ = scan.voxels
+    assert "MemoryError" not in str(caught.value)

@@ -51,8 +51,9 @@ def test_sequences_inside_sequences(tmp_path, hu, tag, depth):
 
 
 @pytest.mark.parametrize("tag", [WANTED, UNWANTED])
-def test_a_sequence_of_a_million_items(tmp_path, hu, tag, monkeypatch):
-    monkeypatch.setattr(opening, "MAX_HEADER_READS", 4000)  # a test has no half minute
+@pytest.mark.parametrize("reads", range(1000, 1004))  # in the midst of an item, and between
+def test_a_sequence_of_a_million_items(tmp_path, hu, tag, reads, monkeypatch):
+    monkeypatch.setattr(opening, "MAX_HEADER_READS", reads)  # a test has no half minute
     splice(write_series(tmp_path, hu)[1], sequence(tag, UNDEFINED) + ITEM * 1_000_000)
     with pytest.raises(UnreadableScan, match="a header without end"):
         read_scan(tmp_path)

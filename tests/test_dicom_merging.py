@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import (
+    MPEG2MPML,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+)
 
-from ctedge import IrregularSeries, read_scan
+from ctedge import CodecUnavailable, IrregularSeries, read_scan
 from dicom_factory import STEP_MM, edit, las, save, slices, write_series
 
 SLICES = 24
@@ -82,6 +90,44 @@ def test_acquisitions_of_two_grids_are_told_apart(tmp_path, hu):
     assert read_scan(tmp_path, acquisition=2).spacing_mm[:2] == pytest.approx((0.5, 0.5))
 
 
+# Reconstructions
+
+
+def test_two_reconstructions_are_not_read_in_turn(tmp_path, hu):
+    """Their slices lie evenly together, and nothing but the kernel tells them apart."""
+    kernels = ["B30f", "B70f"] * (SLICES // 2)
+    write_series(tmp_path, hu, ConvolutionKernel=kernels)
+    with pytest.raises(IrregularSeries, match="several reconstructions") as caught:
+        read_scan(tmp_path)
+    assert caught.value.found == "ConvolutionKernel B30f: 12 slices, B70f: 12 slices"
+
+
+def test_one_kernel_after_the_other_is_one_scan(tmp_path, hu):
+    write_series(tmp_path, hu, ConvolutionKernel=["B30f"] * 10 + ["B70f"] * 14)
+    np.testing.assert_array_equal(read_scan(tmp_path).voxels, las(hu))
+
+
+def test_pixels_in_several_syntaxes_are_one_scan(tmp_path, hu):
+    syntaxes = [ImplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, JPEGLSLossless]
+    for number, syntax in enumerate(syntaxes):
+        part = hu[number * 6 : number * 6 + 6]
+        acquired(tmp_path, part, number, from_mm=number * 6 * STEP_MM, syntax=syntax)
+    np.testing.assert_array_equal(read_scan(tmp_path).voxels, las(hu))
+
+
+def test_an_acquisition_beside_one_that_cannot_be_decoded(tmp_path, hu):
+    acquired(tmp_path, hu, 1, from_mm=0.0)
+    acquired(tmp_path, hu, 2, from_mm=0.0)
+    for path in tmp_path.glob("2-*"):
+        one = pydicom.dcmread(path)
+        one.file_meta.TransferSyntaxUID = MPEG2MPML
+        one.PixelData = pydicom.encaps.encapsulate([bytes(100)])
+        save(path, one)
+    np.testing.assert_array_equal(read_scan(tmp_path, acquisition=1).voxels, las(hu))
+    with pytest.raises(CodecUnavailable, match="MPEG2"):
+        read_scan(tmp_path, acquisition=2)
+
+
 # Gaps
 
 
@@ -92,6 +138,18 @@ def test_a_gap_too_wide_is_not_advised_to_be_filled(tmp_path, hu):
         read_scan(tmp_path, on_gap="resample")
     assert "on_gap=" not in caught.value.fix
     assert "gaps of more than 25 mm are not filled in" in caught.value.fix
+
+
+def test_a_slice_that_lies_between_the_planes_is_named(tmp_path, hu):
+    """Half of the slices twice as near to each other: the planes keep the usual distance."""
+    places_mm = [0, 5, 10, 15, *range(20, 110, 10)]
+    for path, place_mm in zip(write_series(tmp_path, hu[: len(places_mm)]), places_mm, strict=True):
+        edit(path, ImagePositionPatient=[-100.0, -120.0, float(place_mm)])
+    scan = read_scan(tmp_path, on_gap="resample")
+    assert scan.spacing_mm[2] == pytest.approx(10.0)
+    assert (scan.shape[2], scan.interpolated) == (11, 0)
+    between = "between two planes of the resampled volume"
+    assert scan.excluded == (f"001.dcm: {between}", f"003.dcm: {between}")
 
 
 def test_a_gap_names_what_was_left_out(tmp_path, hu):

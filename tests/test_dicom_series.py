@@ -32,11 +32,23 @@ def test_several_series_are_listed_and_one_is_named(tmp_path, hu):
     assert f"{uid_of(tmp_path / 'a')} (20 files)" in caught.value.found
     assert f"{uid_of(tmp_path / 'b')} (7 files)" in caught.value.found
     assert "series=" in caught.value.fix
-    scan = read_scan(tmp_path, series=uid_of(tmp_path / "b"))
+    scan = read_scan(tmp_path, series=f" {uid_of(tmp_path / 'b')}\n")  # as it was copied
     np.testing.assert_array_equal(scan.voxels, las(hu[:7] // 2))
     assert scan.excluded == tuple(f"a/{n:03d}.dcm: of another series" for n in range(20))
     with pytest.raises(IrregularSeries, match="no such series"):
         read_scan(tmp_path, series="1.2.3")
+
+
+def test_a_series_that_was_left_out_says_why(tmp_path, hu):
+    write_series(tmp_path / "a", hu)
+    write_series(tmp_path / "scout", hu[:1], ImageType=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    write_series(tmp_path / "mr", hu[:2], Modality="MR")
+    for name, why in (("scout", "a scout"), ("mr", "Modality MR")):
+        with pytest.raises(IrregularSeries, match=f"(?s)holds no CT slice.*{why}") as caught:
+            read_scan(tmp_path, series=uid_of(tmp_path / name))
+        assert f"{uid_of(tmp_path / 'a')} (20 files)" in caught.value.expected
+    with pytest.raises(IrregularSeries, match="not an empty text"):
+        read_scan(tmp_path, series="")
 
 
 def test_a_damaged_series_does_not_stop_another_one(tmp_path, hu):

@@ -141,6 +141,18 @@ def test_a_target_that_is_not_reached_says_so(tables, document):
     assert verdicts(worse) == expected
 
 
+def test_medians_and_least_times_that_disagree_are_unsteady(tables, document):
+    """One slow run of the published pipeline must not carry a promise."""
+    steady = copy.deepcopy(document)
+    for row in steady["cold"]:
+        row["stages"]["cold"]["least_ms"] = row["stages"]["cold"]["p50_ms"]
+    assert "unsteady" not in "".join(tables.target_rows(tables.View(steady)))
+    published = next(row for row in steady["cold"] if row["peer"] == steady["published"])
+    published["stages"]["cold"]["least_ms"] /= 10
+    (line,) = (one for one in tables.target_rows(tables.View(steady)) if "cold" in one)
+    assert line.endswith("| **unsteady** |")
+
+
 def test_tables_are_whole_and_a_missing_peer_stands_in_them(tables, document):
     page = tables.filled(PAGE, document)
     assert tables.NOT_TAKEN not in page

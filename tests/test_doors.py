@@ -191,8 +191,8 @@ class TestStrictness:
         import onnxruntime
 
         class Fallback(onnxruntime.InferenceSession):
-            def __init__(self, model, options, providers):
-                super().__init__(model, options, providers=["CPUExecutionProvider"])
+            def __init__(self, model, options, providers, **others):
+                super().__init__(model, options, providers=["CPUExecutionProvider"], **others)
 
         monkeypatch.setattr(
             onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -71,7 +72,7 @@ def test_a_study_is_judged_once_and_a_broken_one_stops_nothing(desk, exported):
     classified, graded = desk.result("b")["results"]
     assert (classified["model"], graded["model"]) == ("pneumonia", "severity")
     before = (desk.results / "b.json").stat()
-    deliver(exported, desk.inbox / "a")  # what failed is tried again when its files change
+    deliver(exported, desk.inbox / "a", last=-1)  # what failed is tried again when its files change
     (desk.inbox / "b" / "late.dcm").write_bytes(b"late")
     (desk.inbox / "a" / "broken.dcm").unlink()
     assert desk.look() == ["'a' judged"]
@@ -103,6 +104,62 @@ def test_a_study_that_another_worker_has_is_left_to_it(desk, exported):
     assert desk.look() == ["'one' judged"]
 
 
+def dig(folder):
+    """Folders in folders, until a path is longer than the system takes."""
+    folder.mkdir()
+    inner = os.open(folder, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=inner)
+        outer, inner = inner, os.open("d" * 250, os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+
+
+def test_no_name_and_no_broken_file_stops_the_others(desk, exported):
+    for name in ("x" * 255, "y." + "z" * 253, "é" * 127, "broken", "state"):
+        deliver(exported, desk.inbox / name, last=1)
+    odd = desk.inbox / "odd"
+    (odd / "folder.dcm").mkdir(parents=True)
+    (odd / "loop.dcm").symlink_to("loop.dcm")
+    (odd / "gone.dcm").symlink_to("nowhere")
+    os.mkfifo(odd / "pipe.dcm")
+    dig(desk.inbox / "deep")
+    state = desk.results / ".state"
+    state.mkdir(parents=True)
+    (desk.results / "broken.json").write_text('{"half')
+    for number, text in enumerate(('{"half', "[]", "[" * 100_000, '{"fingerprint": null}')):
+        (state / "state.json").write_text(text)
+        shutil.rmtree(desk.inbox / "state")
+        deliver(exported, desk.inbox / "state", first=number, last=number + 1)
+        failed = desk.look()
+        assert "'state' failed" in failed
+        if number == 0:
+            assert len(failed) == 6
+    assert desk.result("broken")["error"]["type"] == "IrregularSeries"
+    assert "too long" in desk.result("deep")["error"]["what"]
+    names = {json.loads(path.read_text())["study"] for path in desk.results.glob("*.json")}
+    assert names == {"x" * 255, "y." + "z" * 253, "é" * 127, "broken", "state", "deep"}
+    assert desk.look() == []
+    shutil.rmtree(desk.inbox / "deep")
+
+
+def test_the_same_files_under_another_name_are_not_judged_again(desk, exported):
+    deliver(exported, desk.inbox / "first")
+    assert desk.look() == ["'first' judged"]
+    (desk.inbox / "second" / "deeper").mkdir(parents=True)
+    for number, path in enumerate(sorted(exported.iterdir())):
+        shutil.copy(path, desk.inbox / "second" / "deeper" / f"{number}.dcm")  # at another time
+    assert desk.look() == ["'second' known by another name"]
+    assert desk.result("second")["copy_of"] == "first"
+    assert "results" not in desk.result("second")
+    assert desk.look() == []
+    (desk.inbox / "second" / "late.dcm").write_bytes(b"late")
+    assert desk.look() == []
+    assert (desk.results / "changed" / "second.json").exists()
+    (desk.results / "first.json").unlink()  # removed, it is judged again, and is nobody's copy
+    assert desk.look() == ["'first' judged"]
+
+
 # A worker whose process gets a signal amid its first study.
 INTERRUPTED = """
 import os, sys
@@ -126,6 +183,40 @@ def test_a_study_that_ends_its_workers_is_given_up(desk, exported):
         assert interrupted(desk, signal.SIGKILL).returncode == -signal.SIGKILL
     assert desk.look() == ["'deadly' failed"]
     assert desk.result("deadly")["error"]["type"] == "WorkerLost"
+
+
+# A worker with models whose GPU is lost at the study `deadly`, or that lack a package.
+FAULTY = """
+import sys
+kind = sys.argv.pop(1)
+sys.path.insert(0, sys.argv.pop(1))
+import ctedge, watch_folder
+def judge(study, models):
+    if study.name == "deadly":
+        raise getattr(ctedge, kind)("played")
+    return [model.predict(ctedge.read_scan(study)).to_json() for model in models]
+watch_folder.judge = judge
+watch_folder.main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["DeviceLost", "MissingExtra"])
+def test_what_the_machine_lacks_is_no_studys_result(desk, exported, kind):
+    for number, name in enumerate(("a", "deadly", "later")):
+        deliver(exported, desk.inbox / name, first=number)  # no copies
+    command = [sys.executable, "-c", FAULTY, kind, EXAMPLES, desk.inbox, desk.results]
+    command += ["--once", "--settle", "0"]
+    for _ in range(3):
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if desk.answered != ["a"]:
+            break
+        assert ended.returncode == 1
+        assert ended.stderr.splitlines()[-1].endswith(f"{kind}: played")
+    if kind == "MissingExtra":  # until somebody installs it; nothing is booked
+        assert desk.answered == ["a"]
+    else:  # a study at which two GPUs were lost is given up, and the others have their turn
+        assert desk.result("deadly")["error"]["type"] == "WorkerLost"
+        assert desk.answered == ["a", "deadly", "later"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -18,6 +18,8 @@ from ctedge.onnx_file.parts import answers_of
 from ctedge.spec import KERAS_EXAMPLE
 from ctedge_export import onnx_bundle
 from ctedge_export.cli import app
+from ctedge_export.gates import conversion
+from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import draw_chest, gate_input
 from ctedge_export.onnx_bundle import export_onnx
 from run_factory import (
@@ -94,6 +96,8 @@ def test_severity_has_a_score(tmp_path: Path) -> None:
         bundle = export_onnx(run_folder, tmp_path / "s.ctedge")
     assert (bundle.task, bundle.output_names) == ("severity", ("score",))
     assert len(onnx.load_from_string(answers_of(bundle.model)).graph.node) == 17
+    assert set(bundle.gates["task"]["mae"]) == {"keras", "found"}
+    assert bundle.gates["task"]["figures"]["|dMAE|"]["limit"] == 0.3
     assert bundle.gates["onnx"]["tolerance"] == 1e-2
     assert bundle.gates["onnx"]["max_abs_difference"] <= 2e-5
 
@@ -104,7 +108,9 @@ def test_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gate_input(name, draw_chest(spec, 7, share).values, spec)
         for name, share in (("healthy-chest", 0.0), ("diseased-chest", 0.3))
     )
+    cases = tuple(Case(shown=one, positive=n > 0, score=None) for n, one in enumerate(chosen))
     monkeypatch.setattr(onnx_bundle, "gate_inputs", lambda spec: chosen)
+    monkeypatch.setattr(conversion, "gate_phantoms", lambda spec: cases)
     network = build(spec.shape, task, channels=PUBLISHED)
     run_folder = write_run(tmp_path / "run", network, spec, task)
     bundle = export_onnx(run_folder, tmp_path / "full.ctedge")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -210,29 +207,6 @@ def test_a_watcher_that_fails_does_not_end_the_build(flavour: Flavour) -> None:
             raise OSError("the terminal is gone")
 
     assert build(flavour, chain(), "fp32", watcher=Broken()).plan
-
-
-def test_ctrl_c_ends_the_build_at_the_next_step_however_often_it_is_pressed(
-    flavour: Flavour,
-) -> None:
-    class Interrupting(Phases):
-        def step(self, phase: str, step: int) -> None:
-            super().step(phase, step)
-            if once.acquire(blocking=False):
-                for _ in range(3):
-                    os.kill(os.getpid(), signal.SIGINT)
-                    # Python delivers it to the main thread, which needs a moment of its own.
-                    threading.Event().wait(0.3)
-
-    once = threading.Lock()
-    before = signal.getsignal(signal.SIGINT)
-    phases = Interrupting()
-    with pytest.raises(KeyboardInterrupt):
-        build(flavour, chain(), "fp32", watcher=phases)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert phases.seen[0] == "Building engine"
-    assert phases.seen[-1] != "Building engine"
-    assert phases.steps < 60  # a whole build has more than a hundred
 
 
 @without_gpu

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,16 @@ pytest.importorskip("onnxruntime", exc_type=ImportError)
 
 from conftest import REPOSITORY
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.engines.files import read_record
-from ctedge.engines.record import DeviceGate, EngineRecord
-from ctedge.errors import GateFailed, OutputError, RuntimeUnavailable
+from ctedge.engines.files import find_engine, read_record
+from ctedge.engines.machine import Machine
+from ctedge.engines.record import DeviceGate, EngineRecord, parse_record
+from ctedge.errors import (
+    EngineUnverified,
+    GateFailed,
+    InvalidBundle,
+    OutputError,
+    RuntimeUnavailable,
+)
 from ctedge.runtimes.cuda_driver import find_device, require_device, why_no_device
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.engine.flavours import Flavour
@@ -39,12 +47,54 @@ without_gpu = pytest.mark.skipif(find_device() is not None, reason="for machines
 
 PLAN = b"an engine"
 NAME = "fp16-tensorrt-10.3.0-sm86-rtx-a4000.engine"
+HERE = Machine(versions={"tensorrt": "10.3.0"}, site=WORKSTATION)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     folder = tmp_path_factory.mktemp("gate") / "small.ctedge"
     return write_engine_bundle(folder, variants=("fp16",))
+
+
+# What a record shows of its gate
+
+
+PASS = {"passed": True}
+UNSHOWN: list[dict[str, Any]] = [
+    {},
+    {"numeric": PASS},
+    {"task": PASS},
+    {"numeric": PASS, "task": {}},
+    {"numeric": PASS, "task": True},
+    {"numeric": PASS, "another": PASS},
+    {"numeric": {"passed": None}, "task": PASS},
+]
+
+
+@pytest.mark.parametrize("results", UNSHOWN)
+def test_a_pass_that_nothing_shows_is_none(bundle: ModelBundle, results: dict[str, Any]) -> None:
+    """A record that was edited by hand, or is of a gate that looked at numbers alone."""
+    gate = DeviceGate(state="passed", machine=WORKSTATION, results=results)
+    path = put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN, device_gate=gate))
+    with pytest.raises(EngineUnverified, match="its own gate") as caught:
+        find_engine(bundle, precision="fp16", runtime="tensorrt", machine=HERE)
+    assert "device_gate: incomplete" in str(caught.value.found)
+    wanted = f"on the machine that shall run it: ctedge export verify {bundle.path}"
+    assert caught.value.fix == wanted
+    record = read_record(path)
+    assert parse_record(record.to_bytes(), name="x") == record
+
+
+@pytest.mark.parametrize("passed", [False, 1, "yes"])
+def test_a_pass_that_its_own_figures_deny_is_refused(bundle: ModelBundle, passed: object) -> None:
+    results = {"numeric": PASS, "task": {"passed": passed}}
+    gate = DeviceGate(state="passed", machine=WORKSTATION, results=results)
+    put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN, device_gate=gate))
+    with pytest.raises(InvalidBundle, match=r"device_gate\.results"):
+        find_engine(bundle, precision="fp16", runtime="tensorrt", machine=HERE)
+
+
+# What it decides
 
 
 Answers = dict[str, np.ndarray]

@@ -208,6 +208,18 @@ def test_a_score_that_drifts_fails() -> None:
     assert "|dMAE|" in str(verdict([12.0, 12.0], [12.4, 12.3], "int8", "score"))
 
 
+@pytest.mark.parametrize("output", ["probability", "score"])
+def test_what_is_no_number_fails_the_task_gate(output: str) -> None:
+    """Also where all scans are of one class, and there is no AUC to lose."""
+    made = made_up_cases([False, False], [10.0, 10.0])
+    said = [{case.shown.name: {output: 0.1} for case in made} for _ in range(2)]
+    said[1][made[1].shown.name][output] = np.nan
+    threshold = 0.5 if output == "probability" else None
+    result = task.check(*said, made, precision="fp16", threshold=threshold, source="made up")
+    assert not result.passed
+    assert f"no number for {made[1].shown.name!r}" in str(result)
+
+
 def test_the_culprit_is_found_among_many() -> None:
     layers = [f"conv{n}" for n in range(1, 121)]
     for bad in ("conv1", "conv57", "conv120"):

@@ -17,8 +17,10 @@ from ctedge import (
     GateFailed,
     InvalidBundle,
     LungMaskSpec,
+    OutputError,
     UnsafeModel,
 )
+from ctedge_export.lock import written_by_one
 from ctedge_export.lungmask import network
 from ctedge_export.lungmask.export import export_lungmask, export_weights
 from lungmask_factory import SMALL, Exploit, random_weights, save_weights
@@ -109,6 +111,14 @@ def test_a_network_that_answers_otherwise_does_not_leave(tmp_path):
             random_weights(), tmp_path / "x.ctedge", reference=other, provenance={}, spec=SMALL
         )
     assert caught.value.exit_code == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_process_writes_is_left_alone(tmp_path):
+    target = tmp_path / "x.ctedge"
+    with written_by_one(target), pytest.raises(OutputError, match="is going on") as caught:
+        export_weights({}, target, reference=lambda batch: batch, provenance={}, overwrite=True)
+    assert "wait for it" in str(caught.value.fix)
     assert not list(tmp_path.iterdir())
 
 

@@ -27,6 +27,7 @@ from ctedge.errors import (
 from ctedge.phantom import draw_patient, render, write_nifti
 from ctedge_export.card import card_with_variants
 from ctedge_export.cli import app
+from ctedge_export.lock import written_by_one
 from ctedge_export.precision import int8
 from ctedge_export.precision.precision import export_precision
 from ctedge_export.verify import Row, verify_bundle
@@ -266,6 +267,13 @@ def test_what_does_not_fit_is_refused(source: Path, made: ModelBundle, tmp_path:
     for bundle, to, options, named in refused:
         with pytest.raises(CTEdgeError, match=named):
             export_precision(bundle, to, **options)  # type: ignore[arg-type]
+
+
+def test_an_output_that_is_being_written_is_left_alone(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "other.ctedge"
+    with written_by_one(target), pytest.raises(OutputError, match="is going on"):
+        export_precision(source, ["fp16"], output=target)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_bundle_as_it_was(

@@ -14,8 +14,20 @@ import pytest
 pytest.importorskip("tensorflow", exc_type=ImportError)
 pytest.importorskip("tf2onnx", exc_type=ImportError)
 
-from ctedge.errors import BundleNotFound, DigestMismatch, GateFailed, InvalidBundle, OutputError
+from typer.testing import CliRunner
+
+from ctedge.errors import (
+    BundleNotFound,
+    DatasetError,
+    DigestMismatch,
+    GateFailed,
+    InvalidBundle,
+    OutputError,
+)
+from ctedge_export.cli import app
+from ctedge_export.gates import keras_maps, structural, task
 from ctedge_export.gates.result import GateResult
+from ctedge_export.lock import written_by_one
 from ctedge_export.onnx_bundle import export_onnx
 from run_factory import (
     SMALL,
@@ -117,6 +129,32 @@ def test_a_full_disk_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_waits_for_no_other(run_folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.ctedge"
+    with written_by_one(target), pytest.raises(OutputError, match="is going on") as caught:
+        export_onnx(run_folder, target)
+    assert "wait for it" in str(caught.value.fix)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [(None, "cannot be read"), ("path,label\nx.nii.gz,normal\n", "no such scan")],
+)
+def test_scans_that_cannot_be_used_are_refused_before_the_conversion(
+    run_folder: Path, tmp_path: Path, text: str | None, named: str
+) -> None:
+    table = tmp_path / "labels.csv"
+    if text is not None:
+        table.write_text(text)
+    target = tmp_path / "new" / "folder" / "x.ctedge"
+    arguments = ["onnx", str(run_folder), "-o", str(target), "--data", str(table)]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, DatasetError)
+    assert named in str(result.exception)
+    assert not (tmp_path / "new").exists()
+
+
 def sequential() -> Any:
     import keras
 
@@ -207,14 +245,14 @@ def test_a_file_in_the_place_of_a_run_names_the_way_in(tmp_path: Path, name: str
     assert caught.value.fix.endswith(command)
 
 
-@pytest.mark.parametrize("gate", ["structural", "maps"])
+@pytest.mark.parametrize("gate", ["structural", "maps", "task"])
 def test_what_fails_any_gate_is_kept_where_that_is_asked(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: str
 ) -> None:
     """No network is known that converts, answers as Keras does, and fails one of these."""
     failed = GateResult(gate=gate, broken=("for the test",))
-    module = "structural" if gate == "structural" else "keras_maps"
-    monkeypatch.setattr(f"ctedge_export.onnx_bundle.{module}.check", lambda *a, **k: failed)
+    module = {"structural": structural, "maps": keras_maps, "task": task}[gate]
+    monkeypatch.setattr(module, "check", lambda *a, **k: failed)
     with few_inputs(), pytest.raises(GateFailed, match=f"the {gate} gate") as caught:
         export_onnx(run_folder, tmp_path / "x.ctedge", keep_failed=True)
     assert "--keep-failed" in str(caught.value.fix)

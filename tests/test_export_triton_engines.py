@@ -28,6 +28,7 @@ from ctedge.errors import (
 )
 from ctedge.files import sha256_of
 from ctedge_export.cli import app
+from ctedge_export.triton.export import export_triton
 
 PLAN = b"what TensorRT wrote"
 
@@ -84,7 +85,11 @@ def test_another_precision_is_served_where_its_gate_passed(small, repo, tmp_path
     refused(RuntimeUnavailable, *other, "fp16", "--device", "cpu")
     assert "ctedge export precision" in str(refused(GateFailed, *other, "int8"))
     assert "ctedge export precision" in str(refused(RuntimeUnavailable, *other, "bf16"))
-    refused(RuntimeUnavailable, *other, "fp8")
+    answer = CliRunner().invoke(app, ["triton", *map(str, (*other, "fp8"))])
+    assert answer.exit_code == 2
+    assert "'fp32', 'fp16', 'bf16', 'int8'" in answer.output
+    with pytest.raises(RuntimeUnavailable, match="no such precision"):
+        export_triton(small.path, tmp_path / "other", precision="fp8")
     document = read_document(small.path)
     gates = document["variants"]["int8"]["gates"]["runtimes"]
     gates["onnxruntime-cpu-int8"]["numeric"]["passed"] = True
@@ -138,6 +143,16 @@ UNFIT = {
     "failed": (
         EngineUnverified,
         {"device_gate": DeviceGate(state="failed", machine=engine_factory.WORKSTATION)},
+    ),
+    "passed in numbers alone": (
+        EngineUnverified,
+        {
+            "device_gate": DeviceGate(
+                state="passed",
+                machine=engine_factory.WORKSTATION,
+                results={"numeric": {"passed": True}},
+            )
+        },
     ),
     "another model": (EngineMismatch, {"onnx_sha256": "0" * 64}),
     "another shape": (EngineMismatch, {"input_shape": (1, 2, 3, 4)}),

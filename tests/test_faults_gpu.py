@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 
 from bundle_factory import write_tiny
-from ctedge import Classifier, InferenceFailed, RuntimeUnavailable
+from ctedge import Classifier, DeviceLost, InferenceFailed, RuntimeUnavailable
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.runtimes import choice as choice_module
 from ctedge.runtimes.choice import choose
@@ -61,6 +61,16 @@ def told(answer: Any) -> Any:
     return replace(answer, timings_ms={})
 
 
+def until_lost(door: Classifier, scans: list[np.ndarray]) -> tuple[list[Any], DeviceLost]:
+    """The answers before the GPU was lost, and what ended the stream."""
+    found: list[Any] = []
+    answers = door.predict_iter(scans, errors="return")
+    with pytest.raises(DeviceLost) as met:
+        found.extend(map(told, answers))  # it keeps those before the error
+    assert list(answers) == []
+    return found, met.value
+
+
 def closed_quietly(door: Classifier) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -92,14 +102,14 @@ class TestOnTensorrt:
         door = Classifier(stage.bundle, stage.open())
         alone = [told(one) for one in door.predict_batch(scans)]
         stage.driver.fail(call, code, after=2)
-        found = door.predict_batch(scans, errors="return")
-        assert [told(one) for one in found[:2]] == alone[:2]
-        assert {type(one) for one in found[2:]} == {InferenceFailed}
-        assert all("CUDA_ERROR_" in str(one) for one in found[2:])
-        assert all("load the model again" in one.fix for one in found[2:])
+        found, error = until_lost(door, scans)
+        assert found == alone[:2]
+        assert "CUDA_ERROR_" in str(error)
+        assert "load the model again" in error.fix
         for use in (lambda: door.predict(scans[0]), door.warm_up):
-            with pytest.raises(InferenceFailed, match="lost in an earlier call"):
+            with pytest.raises(DeviceLost, match="lost in an earlier call"):
                 use()
+        assert until_lost(door, scans)[0] == []
         self.closes_and_can_be_loaded_again(stage, door, scans[0])
 
     def test_a_gpu_that_vanishes_under_eight_threads(self, stage, scans):
@@ -130,7 +140,7 @@ class TestOnTensorrt:
         """Freed after the GPU's context was given up, the real TensorRT may crash."""
         door = Classifier(stage.bundle, stage.open())
         stage.driver.fail("cuStreamSynchronize", ILLEGAL_ADDRESS)
-        with pytest.raises(InferenceFailed):
+        with pytest.raises(DeviceLost):
             door.predict(scans[0])
         closed_quietly(door)
         assert "tensorrt" not in stage.driver.left()
@@ -141,7 +151,7 @@ class TestOnTensorrt:
         door = Classifier(stage.bundle, stage.open())  # a graph would be launched without asking it
         stage.network.refuses = 1
         refused, answered = door.predict_batch(scans[:2], errors="return")
-        assert isinstance(refused, InferenceFailed)
+        assert type(refused) is InferenceFailed
         assert told(answered) == alone[1]
         for one in (first, door):
             closed_quietly(one)
@@ -177,7 +187,8 @@ class TestOnOnnxRuntime:
             runs = 0
             lost = unopened = None
 
-            def __init__(self, model, options, providers):
+            def __init__(self, model, options, providers, enable_fallback):
+                assert not enable_fallback
                 self.provider = providers[0][0]
                 if self.provider.startswith("CUDA") and Played.unopened:
                     raise RuntimeException(TEXTS[Played.unopened])
@@ -186,15 +197,13 @@ class TestOnOnnxRuntime:
             def get_providers(self):
                 return [self.provider, "CPUExecutionProvider"]
 
-            def run(self, *args):
-                if not self.provider.startswith("CUDA"):
-                    return super().run(*args)
+            def run_with_iobinding(self, *args):
                 said = Played.lost or Played.fails.pop(Played.runs, None)
                 Played.runs += 1
                 if said:
                     Played.lost = said if said == "lost" else None
                     raise {"lost": Fail, "no memory": RuntimeException}[said](TEXTS[said])
-                return super().run(*args)
+                return super().run_with_iobinding(*args)
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", Played)
         monkeypatch.setattr(
@@ -227,13 +236,12 @@ class TestOnOnnxRuntime:
         door = self.open(bundle, gpu)
         alone = [told(one) for one in door.predict_batch(scans[:2])]
         gpu.runs, gpu.fails = 0, {2: "lost"}
-        found = door.predict_batch(scans, errors="return")
-        assert [told(one) for one in found[:2]] == alone
-        assert {type(one) for one in found[2:]} == {InferenceFailed}
-        assert all("CUDA failure 700" in str(one.found) for one in found[2:])
+        found, error = until_lost(door, scans)
+        assert found == alone
+        assert "CUDA failure 700" in str(error.found)
         with ThreadPoolExecutor(THREADS) as pool:
             later = [pool.submit(door.predict, scan) for scan in scans]
-            assert {type(one.exception()) for one in later} == {InferenceFailed}
+            assert {type(one.exception()) for one in later} == {DeviceLost}
         closed_quietly(door)
         with pytest.raises(InferenceFailed, match="was closed"):
             door.predict(scans[0])

@@ -25,9 +25,9 @@ from bundle_factory import read_document, seal, write_tiny
 from conftest import LAS_AFFINE
 from ctedge import Classifier, InferenceFailed
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import InputError
+from ctedge.errors import InputError, RuntimeUnavailable
+from ctedge.runtimes.cpu_flags import require_native
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge.runtimes.openvino_runtime import has_native_bf16
 from ctedge_export.precision import half, int8
 from tensorrt_stage import set_stage
 
@@ -140,8 +140,11 @@ def opens(
         return
     if importlib.util.find_spec(runtime) is None:
         pytest.skip(f"{runtime} is not installed")
-    if precision == "bf16" and not has_native_bf16():
-        pytest.skip("this CPU has no bfloat16")
+    if runtime == "openvino":
+        try:
+            require_native(precision)
+        except RuntimeUnavailable as refused:
+            pytest.skip(refused.what)
     yield lambda: Classifier.load(bundle.path, device="cpu", runtime=runtime, precision=precision)
 
 

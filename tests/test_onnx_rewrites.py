@@ -267,7 +267,11 @@ class TestOpenVino:
     def test_batches_are_run_volume_after_volume(self, precision, rng):
         if importlib.util.find_spec("openvino") is None:  # importing it would send a message
             pytest.skip("OpenVINO is not installed")
+        from ctedge.runtimes.cpu_flags import why_int8_saturates
         from ctedge.runtimes.openvino_runtime import OpenVinoRuntime
+
+        if precision == "int8" and why_int8_saturates():
+            pytest.skip("int8 saturates on this CPU")
 
         model = small(precision, (64, 64, 48))
         batch = rng.random((3, 1, 64, 64, 48), dtype=np.float32)

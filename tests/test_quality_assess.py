@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from ctedge import (
     assess,
     read_scan,
 )
+from ctedge.quality import looking_once
 
 pytest.importorskip("scipy", exc_type=ImportError)
 
@@ -147,6 +148,14 @@ def test_a_kernel_too_smooth_or_too_sharp_is_noted(rng):
     assert "smooth" in codes(assess(flat(0)))
 
 
+def test_a_flag_of_the_kernel_names_what_the_header_names():
+    def said(**header):
+        (flag,) = [one for one in assess(replace(flat(0), **header)).flags if one.code == "smooth"]
+        return flag.message
+
+    assert said(kernel="B10s") == f"{said()}; reconstructed with B10s"
+
+
 def test_a_bare_array_is_measured_as_far_as_that_goes():
     quality = assess(factory.chest(0).voxels)
     assert codes(quality) == {"orientation-assumed", "size-unknown"}
@@ -184,6 +193,17 @@ def test_a_severity_comes_with_volumes_and_shares():
     assert 0.3 < affected < 0.6  # 0.3 are diseased; vessels and rims of voxels are dense too
     assert "assess" in full.timings_ms
     assert json.loads(json.dumps(full.to_json()))["lungs"]["volume_ml"]["right"] > 500
+
+
+def test_a_scan_that_changed_is_looked_at_again():
+    scan = factory.scan_of(factory.chest(0), factory.chest(0).voxels.copy())
+    with looking_once():
+        assert assess(scan).lungs.complete
+    scan.voxels[:] += 110
+    again = assess(scan)
+    with looking_once():
+        assert assess(scan) == again
+    assert "air-off" in codes(again, red=True)
 
 
 def test_a_network_for_lungs_only_says_what_it_saw(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
 
 import quality_factory as factory
+from command_here import call
 from command_line import run
 from ctedge.phantom import write_nifti
 
@@ -63,3 +65,26 @@ def test_predict_strict_refuses_a_head(head):
     answer = run("predict", head, "-m", "pneumonia", "--strict", "--json")
     assert answer.returncode == 1
     assert json.loads(answer.stdout)["error"]["type"] == "UnfitScan"
+
+
+def test_several_models_look_at_a_scan_once(chest, monkeypatch):
+    looking = importlib.import_module("ctedge.quality.assess")  # the function hides its module
+    looked_at = []
+    segment = looking.segment_lungs
+    monkeypatch.setattr(
+        looking, "segment_lungs", lambda scan: looked_at.append(scan) or segment(scan)
+    )
+    said = call("predict", chest, "-m", "pneumonia", "-m", "severity", "--assess", "--json")
+    assert said.returncode == 0, said.stderr
+    assert len(looked_at) == 1
+    first, second = (json.loads(line) for line in said.stdout.splitlines())
+    assert first["quality"] == second["quality"]
+    assert second["lungs"]["volume_ml"] == second["quality"]["lungs"]["volume_ml"]
+    for stage in ("read", "assess"):
+        assert first["timings_ms"][stage] == second["timings_ms"][stage] > 0
+    for timings in (first["timings_ms"], second["timings_ms"]):
+        stages = sum(ms for stage, ms in timings.items() if stage != "total")
+        assert timings["total"] == pytest.approx(stages, abs=0.01)  # each is rounded to 1 us
+
+    call("predict", chest, chest, "-m", "severity", "--assess")
+    assert len(looked_at) == 3  # a file is read anew, and may have changed

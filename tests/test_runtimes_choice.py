@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 
 import ctedge.runtimes.choice as choice_module
 from bundle_factory import read_document, seal, write_tiny
 from ctedge import Classifier, RuntimeUnavailable, diagnosis
-from ctedge.bundle.golden import pack_levels
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import EngineMismatch
+from ctedge.runtimes import cpu_flags
 from ctedge.runtimes.choice import choose, survey
+from ctedge.runtimes.cpu_flags import has_native_bf16
 from ctedge.runtimes.cuda_driver import find_device
-from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge.runtimes.openvino_runtime import has_native_bf16
 from ctedge_export.precision import half
-from engine_factory import write_engine_bundle
-from precision_factory import SPEC, network, weights
+from gated_bundle import gated_copy, write_small
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed"
@@ -36,27 +30,9 @@ needs_openvino = pytest.mark.skipif(
 no_gpu = pytest.mark.skipif(find_device() is not None, reason="this machine has a GPU")
 
 
-def add_member(folder: Path, document: dict[str, Any], name: str, data: bytes) -> None:
-    (folder / name).parent.mkdir(exist_ok=True)
-    (folder / name).write_bytes(data)
-    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    document["members"][name] = record
-
-
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Path:
-    """A small network of the published shape with one golden case."""
-    path = tmp_path_factory.mktemp("choice") / "small.ctedge"
-    bundle = write_engine_bundle(path, model=network(weights()).SerializeToString())
-    levels = np.random.default_rng(8).integers(0, 256, SPEC.shape, dtype=np.uint8)
-    batch = levels[np.newaxis, np.newaxis].astype(np.float32) / np.float32(255)
-    answers = OnnxRuntime(bundle.model, name="small").run(batch)
-    document = read_document(path)
-    add_member(path, document, "golden/noise.npy.gz", pack_levels(levels))
-    case = {"name": "noise", "input": "golden/noise.npy.gz"}
-    case["outputs"] = {name: values.item() for name, values in answers.items()}
-    seal(path, document | {"golden": [case]})
-    return path
+    return write_small(tmp_path_factory.mktemp("choice") / "small.ctedge").path
 
 
 @pytest.fixture(scope="module")
@@ -71,24 +47,18 @@ def gated(plain, files, tmp_path):
     """Makes a bundle whose manifest says on which runtimes the gates of a precision passed."""
 
     def make(**precisions: Mapping[str, bool]) -> ModelBundle:
-        folder = shutil.copytree(plain, tmp_path / "small.ctedge")
-        document = read_document(folder)
-        for precision, passed in precisions.items():
-            add_member(folder, document, f"model.{precision}.onnx", files[precision])
-            verdicts = {
-                name: {"version": "1", "numeric": {"passed": held}, "task": {"passed": held}}
-                for name, held in passed.items()
-            }
-            document["variants"][precision] = {
-                "member": f"model.{precision}.onnx",
-                "opset": 22 if precision == "bf16" else 17,
-                "kept_float": [],
-                "weights": {},
-                "calibration": None,
-                "gates": {"structural": {"passed": True}, "runtimes": verdicts},
-            }
-        seal(folder, document)
-        return ModelBundle.load(folder)
+        return gated_copy(plain, tmp_path / "small.ctedge", files, precisions)
+
+    return make
+
+
+@pytest.fixture
+def cpu(monkeypatch, tmp_path):
+    """Plays a CPU with these flags: what it may run, not what it can."""
+
+    def make(*flags: str) -> None:
+        (tmp_path / "cpuinfo").write_text(f"model name\t: played\nflags\t\t: {' '.join(flags)}\n")
+        monkeypatch.setattr(cpu_flags, "CPUINFO", tmp_path / "cpuinfo")
 
     return make
 
@@ -115,7 +85,8 @@ class TestOnACpu:
         assert "not tried" in reason(bundle, "onnxruntime-cpu-fp32", device="cpu")
         assert "does not have" in reason(bundle, "openvino-cpu-int8", device="cpu")
 
-    def test_int8_first_where_its_gate_passed(self, gated):
+    def test_int8_first_where_its_gate_passed(self, gated, cpu):
+        cpu("avx2", "avx512_vnni", "avx512_bf16")
         bundle = gated(
             int8={"openvino-cpu-int8": True, "onnxruntime-cpu-int8": True},
             bf16={"openvino-cpu-bf16": True},
@@ -130,19 +101,37 @@ class TestOnACpu:
         expected = "openvino-cpu-bf16" if native else "openvino-cpu-fp32"
         assert taken(bundle, device="cpu") == expected
 
-    def test_a_gate_that_did_not_pass_on_this_runtime(self, gated):
+    def test_a_gate_that_did_not_pass_on_this_runtime(self, gated, cpu):
+        cpu("avx2", "avx_vnni")
         bundle = gated(int8={"openvino-cpu-int8": False, "onnxruntime-cpu-int8": True})
         assert taken(bundle, device="cpu") == "openvino-cpu-fp32"
         assert "did not pass" in reason(bundle, "openvino-cpu-int8", device="cpu")
-        with pytest.raises(RuntimeUnavailable, match="did not pass on openvino-cpu-int8"):
+        with pytest.raises(RuntimeUnavailable, match="did not pass on openvino-cpu-int8") as met:
             choose(bundle, runtime="openvino", device="cpu", precision="int8")
+        assert "ctedge export" not in str(met.value.fix)  # it would not pass the next time either
 
-    def test_a_gate_that_never_ran_on_this_runtime(self, gated):
+    def test_a_gate_that_never_ran_on_this_runtime(self, gated, cpu):
+        cpu("avx2", "avx_vnni")
         bundle = gated(int8={"onnxruntime-cpu-int8": True})
         assert taken(bundle, device="cpu") == "openvino-cpu-fp32"
         assert taken(bundle, device="cpu", precision="int8") == "onnxruntime-cpu-int8"
         with pytest.raises(RuntimeUnavailable, match="ctedge export precision"):
             choose(bundle, runtime="openvino", device="cpu", precision="int8")
+
+    @pytest.mark.parametrize("where", ["passed", "never ran"])
+    def test_int8_is_refused_where_it_saturates(self, gated, cpu, where):
+        passed = {"openvino-cpu-int8": True} if where == "passed" else {}
+        bundle = gated(int8={"onnxruntime-cpu-int8": True, **passed})
+        cpu("avx2", "avx512f")
+        assert taken(bundle, device="cpu") == "openvino-cpu-fp32"
+        told = reason(bundle, "openvino-cpu-int8", device="cpu")
+        assert told.startswith("openvino-cpu-int8: refused: OpenVINO's int8 saturates on this CPU")
+        assert "avx2 and avx512f" in told
+        # ONNX Runtime is told to add exactly there.
+        assert taken(bundle, device="cpu", precision="int8") == "onnxruntime-cpu-int8"
+        with pytest.raises(RuntimeUnavailable, match="avx512_vnni") as met:
+            choose(bundle, runtime="openvino", precision="int8", device="cpu")
+        assert "ctedge export" not in str(met.value.fix)
 
     def test_golden_cases_that_are_answered_otherwise(self, tmp_path):
         bundle = write_tiny(tmp_path / "tiny.ctedge")
@@ -155,7 +144,8 @@ class TestOnACpu:
         with pytest.raises(RuntimeUnavailable, match="answered otherwise"):
             choose(bundle, runtime="openvino", precision="fp32", device="cpu")
 
-    def test_doors_take_and_say_it(self, gated, chest):
+    def test_doors_take_and_say_it(self, gated, chest, cpu):
+        cpu("avx2", "avx_vnni")
         bundle = gated(int8={"openvino-cpu-int8": True, "onnxruntime-cpu-int8": True})
         with Classifier.load(bundle.path, device="cpu") as classifier:
             assert classifier.predict(chest).runtime == "openvino-cpu-int8"

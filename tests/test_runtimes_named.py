@@ -9,7 +9,6 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import RuntimeUnavailable
 from ctedge.runtimes.choice import choose
 from ctedge.runtimes.cuda_driver import find_device
-from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from engine_factory import put_engine, record_for, write_engine_bundle
 
 no_gpu = pytest.mark.skipif(find_device() is not None, reason="this machine has a GPU")
@@ -62,26 +61,3 @@ def test_an_engine_without_a_gpu(tmp_path):
     assert choice.verdicts[-1].candidate == "onnxruntime-cpu-fp32"
     with pytest.raises(RuntimeUnavailable, match="NVIDIA GPU"):
         choose(bundle, runtime="tensorrt")
-
-
-def test_what_cuda_is_asked_for(monkeypatch):
-    """No GPU here: what ONNX Runtime is given, up to the session."""
-    import onnxruntime
-
-    asked = {}
-
-    class Recording:
-        def __init__(self, model, options, providers):
-            asked.update(dict(providers))
-
-        def get_providers(self):
-            return ["CPUExecutionProvider"]
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Recording)
-    with pytest.raises(RuntimeUnavailable, match="fell back"):
-        OnnxRuntime(b"", name="any", device="cuda")
-    options = asked["CUDAExecutionProvider"]
-    assert options["use_tf32"] == "0"
-    assert options["cudnn_conv_algo_search"] == "HEURISTIC"
-    assert int(options["gpu_mem_limit"]) >= 1 << 30

@@ -18,6 +18,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 
 from ctedge.errors import (
     CTEdgeError,
+    DeviceLost,
     EngineMismatch,
     InferenceFailed,
     InvalidBundle,
@@ -127,7 +128,7 @@ def test_who_waits_for_a_context_hears_of_the_loss_as_well(stage: Stage) -> None
     stage.driver.fail("cuStreamSynchronize", LAUNCH_FAILED)
     with ThreadPoolExecutor(4) as pool:
         met = [one.exception() for one in [pool.submit(runtime.run, volumes(1)) for _ in range(4)]]
-    assert [type(error) for error in met] == [InferenceFailed] * 4
+    assert [type(error) for error in met] == [DeviceLost] * 4
 
 
 def test_a_gpu_lost_while_a_second_context_is_made_is_lost(stage: Stage) -> None:

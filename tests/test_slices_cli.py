@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from bundle_factory import write_tiny
+from command_here import call
 from command_line import run
+from dicom_factory import save, slices
 
 
 @pytest.fixture
@@ -56,6 +58,17 @@ def test_of_a_scan_the_highest_slices_are_shown_and_json_gives_all(bundle, scan)
         (slice_["index"], slice_["z_mm"]) for slice_ in highest
     ]
     assert "20 judged" in answer.stdout
+
+
+def test_one_slice_of_dicom_is_judged_by_models_for_slices_alone(bundle, tmp_path, chest):
+    path = save(tmp_path / "slice.dcm", slices(chest[:, :, 10].T[np.newaxis])[0])
+    said = call("predict", path, "-m", bundle, "--json")
+    assert said.returncode == 0, said.stdout
+    assert len(json.loads(said.stdout)["slices"]) == 1
+    other = write_tiny(tmp_path / "volumes.ctedge").path
+    said = call("predict", path, "-m", bundle, "-m", other)
+    assert said.returncode == 1
+    assert "a model for slices judges one alone" in said.stderr
 
 
 def test_a_picture_goes_to_the_models_for_slices_only(bundle, picture, scan, tmp_path):

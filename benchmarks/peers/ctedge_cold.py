@@ -24,9 +24,6 @@ def main() -> None:
     from ctedge.runtimes import choice, open_runtime
 
     DONE[f"import {choice.__name__.partition('.')[0]}"] = time.monotonic()
-    import nibabel
-
-    DONE[f"import {nibabel.__name__}"] = time.monotonic()
     named: Any = dict(zip(("runtime", "device", "precision"), candidate.split("-"), strict=True))
     __import__(named["runtime"])
     DONE["import the runtime"] = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Any
 
 from ctedge.run_folder import RunFolder
 from ctedge.spec import SliceSpec
-from ctedge_export.gates.against_keras import GateResult
+from ctedge_export.gates.conversion import Held
 
 _USES = {
     "classifier": (
@@ -25,12 +25,12 @@ _USES = {
 }
 
 
-def model_card(run: RunFolder, gate: GateResult, *, name: str, notes: str = "") -> str:
+def model_card(run: RunFolder, held: Held, *, name: str, notes: str = "") -> str:
     """The card in Markdown.
 
     Args:
         run: the training it comes from.
-        gate: what the conversion's gate measured.
+        held: what the conversion's gates measured.
         name: the bundle's name.
         notes: Markdown to append, as it is.
     """
@@ -49,9 +49,7 @@ def model_card(run: RunFolder, gate: GateResult, *, name: str, notes: str = "") 
         "## Metrics",
         "\n".join(_facts(run.document["metrics"])) or "Not recorded.",
         "## Conversion",
-        f"Keras to ONNX (FP32). Largest difference in `{gate.output}` over"
-        f" {len(gate.comparisons)} inputs: {gate.max_difference:.2g}"
-        f" (allowed: {gate.tolerance:g}).",
+        _conversion(held),
     ]
     if run.document["training"]:
         sections += ["## Training", "\n".join(_facts(run.document["training"]))]
@@ -80,6 +78,16 @@ def card_with_variants(card: str, variants: Mapping[str, Mapping[str, Any]]) -> 
             before, _, after = card.partition(heading)
             return f"{before}\n{section}\n{heading}{after}"
     return f"{card.rstrip()}\n\n{section}\n"
+
+
+def _conversion(held: Held) -> str:
+    numeric, task = held.numeric, held.further["task"]
+    return (
+        f"Keras to ONNX (FP32). Largest difference in `{numeric.output}` over"
+        f" {len(numeric.comparisons)} inputs: {numeric.max_difference:.2g}"
+        f" (allowed: {numeric.tolerance:g}). Decisions against those of Keras on"
+        f" {task.details['source']}: {_figures(task.to_json())}."
+    )
 
 
 _PRECISIONS = "## Other precisions"

@@ -21,6 +21,8 @@ def written_by_one(
 ) -> Iterator[None]:
     """Hold the lock of a bundle, or of an engine outside of one, while it is changed.
 
+    Folders that are made for the lock are removed again when nothing was written in them.
+
     Args:
         target: the bundle's folder, or the engine's file.
         fix: what to do where its folder cannot be written.
@@ -30,6 +32,7 @@ def written_by_one(
     """
     real = target.resolve() if target.is_dir() else target.parent.resolve() / target.name
     path = real.with_name(f".{real.name}.lock")
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(path, target)
@@ -47,6 +50,9 @@ def written_by_one(
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+        with contextlib.suppress(OSError):  # what was written is in them
+            for folder in missing:
+                folder.rmdir()
 
 
 def _locked(path: Path, target: Path) -> int:

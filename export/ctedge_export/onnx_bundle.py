@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,13 @@ from ctedge.extras import require
 from ctedge.run_folder import RunFolder, read_run
 from ctedge.spec import SliceSpec
 from ctedge_export.card import model_card
-from ctedge_export.gates import against_keras as gate
-from ctedge_export.gates import keras_maps, structural
+from ctedge_export.gates import keras_maps
+from ctedge_export.gates.cases import Case, read_cases
+from ctedge_export.gates.conversion import Held, hold, require_pass
 from ctedge_export.gates.inputs import GOLDEN_NAMES, GateInput, gate_inputs
 from ctedge_export.gates.result import GateResult
 from ctedge_export.kept import keep
+from ctedge_export.lock import written_by_one
 from ctedge_export.network.keras_model import load_keras
 from ctedge_export.network.maps import Explained, explain
 from ctedge_export.network.onnx_model import Converted
@@ -37,17 +40,19 @@ if TYPE_CHECKING:
     import keras
 
 Say = Callable[[str], None]
+_Path = str | os.PathLike[str]
 
 _HDF5 = (".h5", ".hdf5")
 
 
 def export_onnx(  # noqa: PLR0913 (keyword-only options)
-    run_folder: str | os.PathLike[str],
-    bundle: str | os.PathLike[str],
+    run_folder: _Path,
+    bundle: _Path,
     *,
     overwrite: bool = False,
     keep_failed: bool = False,
-    card_notes: str | os.PathLike[str] | None = None,
+    card_notes: _Path | None = None,
+    data: _Path | None = None,
     say: Say | None = None,
 ) -> ModelBundle:
     """Convert a trained network, hold it against Keras, and write the bundle.
@@ -56,14 +61,16 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
         run_folder: holds `model.keras` and `model.json`.
         bundle: the folder `NAME.ctedge` to write.
         overwrite: replace a bundle that stands there.
-        keep_failed: when the gate fails, keep model and figures in `NAME.failed/`.
+        keep_failed: when a gate fails, keep model and figures in `NAME.failed/`.
         card_notes: a Markdown file to append to the model card.
+        data: labelled scans for the task gate (see `gates.cases`); None means phantoms.
         say: told of each step, one line at a time.
 
     Raises:
-        GateFailed: the ONNX model answers otherwise than Keras; nothing is written.
+        GateFailed: the ONNX model answers or decides otherwise than Keras; nothing is written.
         BundleError: the run folder is missing, broken, or of a network that cannot be exported.
-        OutputError: the bundle exists, or cannot be written; nothing is left.
+        DatasetError: scans that cannot be used.
+        OutputError: the bundle exists, is being written, or cannot be; nothing is left.
         MissingExtra: TensorFlow, tf2onnx or ONNX Runtime is not installed.
     """
     say = say or (lambda line: None)
@@ -74,77 +81,107 @@ def export_onnx(  # noqa: PLR0913 (keyword-only options)
     say(f"run folder: {run.task}, {run.spec.name}, digest verified")
     require("onnxruntime", extra="cpu", purpose="gating an export")
     import_tensorflow()
+    with written_by_one(target):
+        check_target(target, overwrite=overwrite)  # as another process left it
+        scans = None
+        if data is not None:
+            scans = read_cases(data, run.spec, task=run.task, labels=run.labels)
+        made = _made(run, scans, say)
+        try:
+            made.require_pass()
+        except GateFailed as error:
+            if keep_failed:
+                say(keep(target, MODEL_NAME, made.onnx_bytes, made.record, error))
+            raise
+        say(f"gate passed: {made.held}")
+        written = _write(target, run, made, notes=notes, overwrite=overwrite)
+    say(f"written: {target} ({_size(target) / 1e6:.1f} MB), manifest {written.digest[:12]}")
+    return written
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Made:
+    """A converted network with the verdict of its gates.
+
+    Attributes:
+        trained: the Keras model.
+        converted: what it became; `explained` is the same with its maps, `onnx_bytes` its file.
+        shown: the inputs that it was held against Keras on.
+        held: what the gates measured.
+        versions: of what converted it.
+    """
+
+    trained: keras.Model
+    converted: Converted
+    explained: Explained
+    onnx_bytes: bytes
+    shown: tuple[GateInput, ...]
+    held: Held
+    versions: dict[str, str]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is kept of a failed one, as plain JSON values."""
+        return {**self.held.numeric.to_json(), "gates": self.held.to_json()}
+
+    def require_pass(self) -> None:
+        """Raise GateFailed unless every gate passed."""
+        require_pass(self.held, self.trained, self.onnx_bytes, self.converted, self.shown)
+
+
+def _made(run: RunFolder, scans: tuple[Case, ...] | None, say: Say) -> _Made:
+    """Convert, draw the maps, and run every gate."""
     trained = load_keras(run)
     converted = _convert(run, trained)
     nodes = len(converted.model.graph.node)
     say(f"converted: {converted.folded} BatchNorm folded, {nodes} nodes, checker passed")
     shown = gate_inputs(run.spec)
-    explained, maps_gate = _explained(run, trained, converted, shown)
+    explained, maps = _explained(run, trained, converted, shown)
     if explained.missing:
         say(f"left out of its maps: {explained.missing}")
     onnx_bytes = explained.model.SerializeToString(deterministic=True)
     found = versions()
-    result = gate.compare(
-        trained, onnx_bytes, shown, output=TASK_OUTPUTS[run.task][0], versions=found
+    return _Made(
+        trained=trained,
+        converted=converted,
+        explained=explained,
+        onnx_bytes=onnx_bytes,
+        shown=shown,
+        held=hold(run, trained, onnx_bytes, shown, maps=maps, scans=scans, versions=found),
+        versions=found,
     )
-    further = {
-        "structural": structural.check(onnx_bytes, task=run.task),
-        "maps": maps_gate,
-    }
-    measured = {"onnx": result.to_json(), **{n: one.to_json() for n, one in further.items()}}
-    try:
-        gate.require_pass(result, trained, onnx_bytes, converted, shown)
-        _require_all(further)
-    except GateFailed as error:
-        if keep_failed:
-            say(
-                keep(target, MODEL_NAME, onnx_bytes, {**measured["onnx"], "gates": measured}, error)
-            )
-        raise
-    say(
-        f"gate passed: max |d{result.output}| {result.max_difference:.2g}"
-        f" <= {result.tolerance:g} on {len(shown)} inputs"
-    )
-    golden = [item for item in shown if item.name in GOLDEN_NAMES]
+
+
+def _write(
+    target: Path, run: RunFolder, made: _Made, *, notes: str, overwrite: bool
+) -> ModelBundle:
+    golden = [item for item in made.shown if item.name in GOLDEN_NAMES]
     files = {f"golden/{item.name}.npy.gz": pack_levels(item.levels) for item in golden}
+    answers = made.held.numeric.outputs
     name = target.name.removesuffix(".ctedge")
-    written = write_bundle(
+    return write_bundle(
         target,
         description={
             "task": run.task,
             "labels": list(run.labels),
             "threshold": run.threshold,
             "spec": run.spec.to_json(),
-            "model": _model(run, explained),
+            "model": _model(run, made.explained),
             "golden": [
-                {"name": item.name, "input": file, "outputs": result.outputs[item.name]}
+                {"name": item.name, "input": file, "outputs": answers[item.name]}
                 for item, file in zip(golden, files, strict=True)
             ],
             "metrics": run.document["metrics"],
-            "provenance": provenance(run, converted, found=found),
-            "gates": measured,
+            "provenance": provenance(run, made.converted, found=made.versions),
+            "gates": made.held.to_json(),
         },
         members={
-            MODEL_NAME: onnx_bytes,
-            CARD_NAME: model_card(run, result, name=name, notes=notes).encode(),
+            MODEL_NAME: made.onnx_bytes,
+            CARD_NAME: model_card(run, made.held, name=name, notes=notes).encode(),
             **files,
         },
         overwrite=overwrite,
     )
-    say(f"written: {target} ({_size(target) / 1e6:.1f} MB), manifest {written.digest[:12]}")
-    return written
-
-
-def _require_all(checked: Mapping[str, GateResult]) -> None:
-    """Raise GateFailed for the first gate that did not pass."""
-    for name, result in checked.items():
-        if not result.passed:
-            raise GateFailed(
-                f"the {name} gate failed",
-                found=result,
-                fix="export with the versions of the `export` extra; --keep-failed keeps the file"
-                " to study",
-            )
 
 
 def _run_folder(path: Path) -> RunFolder:
@@ -208,7 +245,7 @@ def _model(run: RunFolder, explained: Explained) -> dict[str, Any]:
     }
 
 
-def _notes(path: str | os.PathLike[str] | None) -> str:
+def _notes(path: _Path | None) -> str:
     if path is None:
         return ""
     try:

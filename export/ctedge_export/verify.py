@@ -13,7 +13,8 @@ from ctedge.extras import require
 from ctedge.runtimes import open_runtime
 from ctedge.runtimes.verification import check_golden
 from ctedge_export.engine.verify import verify_engines
-from ctedge_export.gates import structural
+from ctedge_export.gates import structural, task
+from ctedge_export.gates.conversion import KERAS, recorded_answers
 from ctedge_export.gates.runners import Runner, runners
 from ctedge_export.precision.precision import make_bench
 from ctedge_export.precision.variant import Bench
@@ -42,7 +43,8 @@ def verify_bundle(
 ) -> float:
     """Check every digest, then run every gate again, on whatever runtimes are here.
 
-    The FP32 network answers the golden cases, the inputs that the bundle holds, as Keras did; its
+    The FP32 network answers the golden cases, the inputs that the bundle holds, as Keras did, and
+    decides on the phantoms as Keras did, where the manifest holds what Keras answered; its
     structure is looked at. FP32 on other runtimes, and each other precision, answer the golden
     cases and the inputs of the gates as FP32 does, and decide as it does. Engines: digests and
     model everywhere, their own gate where a GPU can run them. A network that finds lungs has golden
@@ -106,12 +108,12 @@ def _golden_elsewhere(verified: ModelBundle) -> list[Row]:
 
 
 def _gates(verified: ModelBundle, bench: Bench, say: Say) -> list[Row]:
-    rows = []
+    rows = _decided(verified, bench, say)
     for precision in (FP32, *verified.variants):
         onnx_bytes = verified.model_bytes(precision)
-        for runner in runners(onnx_bytes, precision):
+        for runner in runners(onnx_bytes, precision, say=say):
             if runner.name == f"onnxruntime-cpu-{FP32}":
-                continue  # the reference itself
+                continue  # the reference of what follows
             recorded = precision == FP32 or verified.variant(precision).runtimes.get(runner.name)
             if recorded is False:
                 say(f"{runner.name} did not pass when it was exported, and is left out")
@@ -119,6 +121,25 @@ def _gates(verified: ModelBundle, bench: Bench, say: Say) -> list[Row]:
             rows += _on(runner, verified, bench, precision)
             say(f"{runner.name}: done")
     return rows
+
+
+def _decided(verified: ModelBundle, bench: Bench, say: Say) -> list[Row]:
+    """The task gate of the FP32 network, against the answers of Keras that the manifest holds."""
+    output = verified.output_names[-1]
+    reference = recorded_answers(verified.gates.get("task"), bench.cases, output=output)
+    if reference is None:
+        say(f"the manifest holds no answers of the trained network to these {bench.source}")
+        return []
+    result = task.check(
+        reference,
+        bench.answers,
+        bench.cases,
+        precision=FP32,
+        threshold=bench.threshold,
+        source=bench.source,
+        called=KERAS,
+    )
+    return [_row(f"onnxruntime-cpu-{FP32}", "task", result.passed, str(result))]
 
 
 def _structural(verified: ModelBundle, precision: str) -> Row:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ctedge.errors import CodecUnavailable as CodecUnavailable
     from ctedge.errors import CTEdgeError as CTEdgeError
     from ctedge.errors import DatasetError as DatasetError
+    from ctedge.errors import DeviceLost as DeviceLost
     from ctedge.errors import DigestMismatch as DigestMismatch
     from ctedge.errors import EngineMismatch as EngineMismatch
     from ctedge.errors import EngineUnverified as EngineUnverified
@@ -108,6 +109,7 @@ _HOME_OF = {
         "CTEdgeError",
         "CodecUnavailable",
         "DatasetError",
+        "DeviceLost",
         "DigestMismatch",
         "EngineMismatch",
         "EngineUnverified",

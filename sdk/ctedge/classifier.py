@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ctedge.doors.volume_door import VolumeDoor
-from ctedge.lungs import AffectedShare
 from ctedge.prediction import Prediction, label_of
+
+if TYPE_CHECKING:
+    from ctedge.lungs import AffectedShare
 
 
 class Classifier(VolumeDoor[Prediction]):

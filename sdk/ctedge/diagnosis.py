@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,14 +19,25 @@ if TYPE_CHECKING:
 PACKAGES = (
     ("numpy", "preprocessing", None),
     ("nibabel", "NIfTI", None),
+    ("isal", "compressed NIfTI", None),
     ("pydicom", "DICOM", "dicom"),
     ("imagecodecs", "compressed DICOM", "dicom"),
+    ("dicom-anonymizer", "de-identification of DICOM", "deidentify"),
     ("pillow", "pictures of slices", "pictures"),
+    ("scipy", "lungs and their quality", "lungs"),
+    ("lungmask", "lungs by a trained network", "lungmask"),
+    ("ray", "many scans in processes, `ctedge batch`", "ray"),
+    ("pyarrow", "tables of answers, `ctedge batch`", "ray"),
     ("onnxruntime", "inference on the CPU", "cpu"),
     ("onnxruntime-gpu", "inference on an NVIDIA GPU", "gpu"),
     ("tf2onnx", "export to ONNX", "export"),
     ("onnx", "export to ONNX", "export"),
     ("keras", "training", "training"),
+    ("h5py", "data sets in one file", "training"),
+    ("matplotlib", "pictures of a training", "training"),
+    ("scikit-learn", "figures of a training", "training"),
+    ("dask", "training on a cluster", "cluster"),
+    ("distributed", "training on a cluster", "cluster"),
 )
 
 State = Literal["ok", "missing", "broken"]
@@ -56,8 +65,16 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, packages, runtimes, the driver, and what the shipped models run on."""
-    models = [finding for name in shipped_bundles() for finding in _bundle(name)]
-    return [_python(), *_packages(), _openvino(), *_tensorrt(), _driver(), *models]
+    models = [_bundle(name) for name in shipped_bundles()]
+    return [
+        _python(),
+        *_packages(),
+        *_onnxruntime(needed=not models or any(first.state != "ok" for first, *_ in models)),
+        _openvino(),
+        *_tensorrt(),
+        _driver(),
+        *(finding for findings in models for finding in findings),
+    ]
 
 
 def _python() -> Finding:
@@ -68,7 +85,7 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS, installed_distributions
+    from ctedge.runtimes.onnx_runtime import installed_distributions
     from ctedge.runtimes.versions import misfit
 
     found = installed_distributions()
@@ -88,18 +105,23 @@ def _packages() -> list[Finding]:
                     fix=_line_that_adds(name, extra, found),
                 )
             )
-    if len(found) != 1:
-        both = "two distributions overwrite each other's files" if found else "none is installed"
-        findings.append(
-            Finding(
-                subject="ONNX Runtime",
-                state="broken",
-                detail=both,
-                fix=(f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; " if found else "")
-                + install_line("cpu"),
-            )
-        )
     return findings
+
+
+def _onnxruntime(*, needed: bool) -> list[Finding]:
+    """Two distributions, or none, which is no harm where another runtime runs the models."""
+    from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS, installed_distributions
+
+    found = installed_distributions()
+    if len(found) == 1:
+        return []
+    if found:
+        detail = "two distributions overwrite each other's files"
+        fix = f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; {install_line('cpu')}"
+        return [Finding(subject="ONNX Runtime", state="broken", detail=detail, fix=fix)]
+    detail = "none is installed" if needed else "none is installed; another runtime runs the models"
+    state: State = "broken" if needed else "missing"
+    return [Finding(subject="ONNX Runtime", state=state, detail=detail, fix=install_line("cpu"))]
 
 
 def _misfit(subject: str, error: RuntimeUnavailable) -> Finding:
@@ -143,39 +165,45 @@ def _openvino() -> Finding:
 
 
 def _tensorrt() -> list[Finding]:
-    """The TensorRTs that can be imported; one that is absent, or lacks its C libraries, is not."""
-    from ctedge.engines.machine import MODULES, installed_versions
-    from ctedge.runtimes.versions import DISTRIBUTIONS, misfit
+    """The TensorRTs: there, absent, or there and broken; each is imported for its version."""
+    from ctedge.engines.machine import MODULES, imported_version
 
-    found = installed_versions()
     purpose = "for a bundle's engines on an NVIDIA GPU"
     findings = []
     for runtime, module in MODULES.items():
-        wrong = misfit(DISTRIBUTIONS[runtime][0])
-        if wrong is not None:
-            findings.append(_misfit(runtime, wrong))
-        elif runtime in found:
-            detail = f"{found[runtime]}, {purpose}"
+        try:
+            version = imported_version(runtime)
+        except RuntimeUnavailable as error:
+            findings.append(_misfit(runtime, error))
+            continue
+        if version is not None:
+            detail = f"{version}, {purpose}"
             findings.append(Finding(subject=runtime, state="ok", detail=detail))
-        else:
-            findings.append(
-                Finding(
-                    subject=runtime,
-                    state="missing",
-                    detail=f"{module} cannot be imported, {purpose}",
-                    fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
-                )
+            continue
+        findings.append(
+            Finding(
+                subject=runtime,
+                state="missing",
+                detail=f"no Python package {module}, {purpose}",
+                fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
             )
+        )
     return findings
 
 
 def _driver() -> Finding:
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return Finding(subject="NVIDIA driver", state="missing", detail=f"no {library}; CPU only")
-    return Finding(subject="NVIDIA driver", state="ok", detail=f"{library} loads")
+    """The GPU that the driver sees; without one everything runs on the CPU."""
+    from ctedge.runtimes.cuda_driver import find_device, why_no_device
+
+    subject, device = "NVIDIA driver", find_device()
+    if device is None:
+        return Finding(subject=subject, state="missing", detail=f"{why_no_device()}; CPU only")
+    driver = device.driver or "of unknown version"
+    detail = (
+        f"{driver}, for CUDA {device.cuda}, sees {device.gpu} (compute capability"
+        f" {device.compute_capability}, {device.memory_bytes / 2**30:.0f} GiB)"
+    )
+    return Finding(subject=subject, state="ok", detail=detail)
 
 
 def _bundle(name: str) -> list[Finding]:

@@ -22,6 +22,7 @@
     ├── RuntimeUnavailable         the runtime or device asked for cannot be had here
     ├── BuildFailed                TensorRT built no engine: memory, target, or an operation
     ├── InferenceFailed            ran and no answer came of it; closed, or forked
+    │   └── DeviceLost             the GPU failed for good, for this process at least
     ├── MissingExtra               an optional package is needed; names the extra
     ├── DatasetError               labels or scans a training cannot start from
     ├── OutputError                a result cannot be written (disk full, no permission)
@@ -42,9 +43,15 @@ class CTEdgeError(Exception):
         found: what was there.
         expected: what should have been there.
         fix: the command or change that mends it.
+
+    Attributes:
+        exit_code: of the command line.
+        of_one_scan: the failure of the scan at hand, whose neighbours may well be judged; else it
+            is the model's or the machine's, and they would all fail of it.
     """
 
     exit_code = 1
+    of_one_scan = False
 
     def __init__(
         self,
@@ -102,6 +109,8 @@ def _rebuild(
 
 class InputError(CTEdgeError):
     """Something is wrong with the scan that was given."""
+
+    of_one_scan = True
 
 
 class ScanNotFound(InputError):
@@ -183,6 +192,17 @@ class BuildFailed(CTEdgeError):
 class InferenceFailed(CTEdgeError):
     """The network ran, but its answer is not a finite number."""
 
+    of_one_scan = True
+
+
+class DeviceLost(InferenceFailed):
+    """The device failed for good: no scan's own failure, and all others in this process fail too.
+
+    A new process may find it well again.
+    """
+
+    of_one_scan = False
+
 
 class MissingExtra(CTEdgeError):
     """An optional package is needed; the message names the extra that adds it."""
@@ -198,6 +218,8 @@ class OutputError(CTEdgeError):
 
 class WorkerLost(CTEdgeError):
     """A worker process ended before its work was done: killed, or out of memory."""
+
+    of_one_scan = True
 
 
 class GateFailed(CTEdgeError):

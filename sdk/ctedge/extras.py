@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from types import ModuleType
 
 from ctedge.errors import MissingExtra
@@ -34,6 +33,8 @@ def install_line(*extras: str) -> str:
 
 def version_of(distribution: str) -> str | None:
     """The version of an installed distribution, or None."""
+    import importlib.metadata  # a quarter of what numpy takes: not before a version is asked for
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -257,7 +257,7 @@ class Uses:
     ) -> Generator[Answer | CTEdgeError, None, None]:
         """What `in_step` yields, the model kept open while one is judged.
 
-        An item's error is raised, unless it is to be kept and the model is still there.
+        An item's own error is raised, unless it is to be kept and the model is still there.
         """
 
         def judge_here(prepared: Prepared) -> Answer:
@@ -265,9 +265,11 @@ class Uses:
                 return judge(prepared)
 
         def checked(outcome: Answer | CTEdgeError) -> Answer | CTEdgeError:
-            if isinstance(outcome, CTEdgeError) and (not keep or self.over):
-                raise outcome
-            return outcome
+            if not isinstance(outcome, CTEdgeError) or (
+                keep and outcome.of_one_scan and not self.over
+            ):
+                return outcome
+            raise outcome
 
         with contextlib.closing(in_step(items, prepare, judge_here, ahead=ahead)) as outcomes:
             yield from map(checked, outcomes)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctedge.explanation import Explanation
-from ctedge.lungs import AffectedShare
 from ctedge.quality import PictureQuality, Quality
+
+if TYPE_CHECKING:
+    from ctedge.explanation import Explanation
+    from ctedge.lungs import AffectedShare
 
 #: Severity classes of the PSG College study: lower bounds of the score, in points of 0-100.
 SEVERITY_CLASSES = (

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ctedge.bundle.maps import MapRecord
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
-from ctedge.doors.door import Door, Source
+from ctedge.doors.door import Door
+from ctedge.doors.sources import Source, with_memory_errors
 from ctedge.doors.volume_door import as_scan
 from ctedge.errors import UnsupportedGeometry
 from ctedge.explanation import Explanation
@@ -140,6 +141,7 @@ class SliceClassifier(Door[SlicesPrediction]):
         )
         return await self._uses.off_loop(work)
 
+    @with_memory_errors
     def _prepare(
         self,
         source: Source,
@@ -171,6 +173,7 @@ class SliceClassifier(Door[SlicesPrediction]):
     def _judge(self, prepared: _Prepared) -> SlicesPrediction:
         shown, threshold = prepared.shown, self.bundle.threshold
         explanations: list[Explanation | None] = [None] * len(shown.indices)
+        _ = self.runtime  # waits, where it is still being opened
         with prepared.clock.stage("inference"):
             if prepared.to_explain is None:
                 outputs, _ = self._run_in_parts(shown.inputs, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.slice_input import three_channels
 from ctedge.spec import SliceSpec, Spec
 
 
@@ -21,4 +20,6 @@ def network_batch(inputs: npt.NDArray[np.float32], spec: Spec) -> npt.NDArray[np
     """
     if not isinstance(spec, SliceSpec):
         return inputs[:, np.newaxis]
+    from ctedge.slice_input import three_channels
+
     return np.ascontiguousarray(np.moveaxis(three_channels(inputs, spec), -1, 1))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ctedge.bench.machine import BenchMachine
 from ctedge.progress import Reporter
 from ctedge.spec import Spec
 from ctedge_training import run
@@ -216,15 +217,21 @@ def _folder(variant: Variant, seed: int) -> str:
 
 def _header(task: Task, settings: Settings, data: Data, command: Sequence[str]) -> dict[str, Any]:
     return {
-        "schema_version": 1,
+        "schema_version": 2,
+        "command": shlex.join(command),
+        "machine": _machine(),
         "task": task.name,
         "measures": list(MEASURES[task.name]),
         "recipe": settings.to_json(),
         "grid": list(data.spec.shape),
         "data_digest": data_digest(data.volumes),
         "versions": versions(),
-        "command": shlex.join(command),
     }
+
+
+def _machine() -> dict[str, Any]:
+    """Without load and clock: of a moment, they say nothing of trainings that take hours."""
+    return replace(BenchMachine.here(), load=None, mhz=None).to_json()
 
 
 def _tables(

@@ -27,7 +27,7 @@ def _export() -> None:
 
 
 @app.command("onnx")
-def export_onnx(
+def export_onnx(  # noqa: PLR0913, PLR0917 (one parameter an option)
     run_folder: Annotated[
         Path, typer.Argument(metavar="RUN_FOLDER", help="What `ctedge train` wrote.")
     ],
@@ -44,6 +44,12 @@ def export_onnx(
         Path | None,
         typer.Option("--card-notes", metavar="FILE", help="Markdown to append to the model card."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="CSV", help="Labelled scans for the task gate: path,label,score."
+        ),
+    ] = None,
 ) -> None:
     """Convert a run's Keras network to ONNX; exit code 3 when it answers otherwise than Keras."""
     from ctedge_export.onnx_bundle import export_onnx as run
@@ -54,6 +60,7 @@ def export_onnx(
         overwrite=overwrite,
         keep_failed=keep_failed,
         card_notes=card_notes,
+        data=data,
         say=_say,
     )
 

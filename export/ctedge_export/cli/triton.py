@@ -27,8 +27,8 @@ def triton(  # noqa: PLR0913, PLR0917 (one parameter an option)
         typer.Option("--engine", metavar="ENGINE", help="Serve this TensorRT engine."),
     ] = None,
     precision: Annotated[
-        str | None,
-        typer.Option(help="fp32, fp16, bf16 or int8.  [default: fp32, or the engine's]"),
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(help="[default: fp32, or the engine's]"),
     ] = None,
     device: Annotated[
         Literal["cpu", "cuda"] | None,

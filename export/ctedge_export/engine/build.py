@@ -16,8 +16,9 @@ from typing import Any
 
 from ctedge.engines.record import Layers, Target
 from ctedge.errors import BuildFailed, InvalidBundle, OutputError
+from ctedge.runtimes.tensorrt_lane import forget_frames
 from ctedge_export.engine.flavours import Flavour
-from ctedge_export.engine.log import build_error, captured_log
+from ctedge_export.engine.log import build_error, log_of_build
 from ctedge_export.engine.progress import Unwatched, Watcher, monitor
 from ctedge_export.engine.settings import Settings
 from ctedge_export.engine.typed_network import layers_of, require_share
@@ -62,7 +63,7 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
     bundle: str = "BUNDLE",
     watcher: Watcher | None = None,
 ) -> Built:
-    """Build an engine. Ctrl-C ends it at the builder's next step.
+    """Build an engine. Ctrl-C ends it at the builder's next step. Builds of one process take turns.
 
     Args:
         flavour: the TensorRT that builds.
@@ -82,11 +83,95 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
         GateFailed: fewer than 95 % of the convolutions work in the precision; nothing is built.
         KeyboardInterrupt: Ctrl-C; the builder has ended.
     """
+    with log_of_build(flavour.trt) as log, _natives(flavour, log) as natives:
+        layers = _parse(natives, onnx_bytes, strongly_typed=flavour.strongly_typed)
+        require_share(layers, precision, kept_float=kept_float, bundle=bundle)
+        recorded = _configure(flavour, natives, precision, settings=settings, target=target)
+        name, shape = _profile(natives, settings.max_batch)
+        if not flavour.ahead_of_time:
+            _take_timings(natives, timings, log)
+        plan = _run(flavour, natives, watcher or Unwatched())
+        if plan is None:
+            raise build_error(log.lines, workspace_bytes=settings.workspace_bytes)
+        return Built(
+            plan=plan,
+            layers=layers,
+            input_name=name,
+            input_shape=shape,
+            outputs=natives.outputs(),
+            settings=recorded,
+            timings=None if flavour.ahead_of_time else natives.timings(),
+        )
+
+
+class _Natives:
+    """TensorRT's objects of one build. Nobody else holds one for longer than a call.
+
+    They are released by `close`, in this order: an error that somebody keeps holds the frames it
+    came through, and what those held would be freed by a garbage collection, anywhere: inside the
+    native code of the next build, for one.
+    """
+
+    def __init__(self) -> None:
+        self.builder: Any = None
+        self.network: Any = None
+        self.parser: Any = None
+        self.config: Any = None
+        self.monitor: Any = None
+
+    def close(self) -> None:
+        """Release what there is. The parser holds the network's weights, and outlives it."""
+        for name in ("config", "monitor", "network", "parser", "builder"):
+            setattr(self, name, None)
+
+    def plan(self) -> bytes | None:
+        """Build."""
+        builder = self.builder
+        plan = builder.build_serialized_network(self.network, self.config)
+        return None if plan is None else bytes(plan)
+
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the network's outputs, in order."""
+        network = self.network
+        count = network.num_outputs
+        return tuple(str(network.get_output(index).name) for index in range(count))
+
+    def timings(self) -> bytes | None:
+        """The timing cache after the build."""
+        config = self.config
+        timings = config.get_timing_cache()
+        return None if timings is None else bytes(timings.serialize())
+
+
+@contextlib.contextmanager
+def _natives(flavour: Flavour, log: Any) -> Iterator[_Natives]:
+    """A builder with what belongs to one build; released at the end, however that comes."""
+    natives = _Natives()
+    try:
+        _open(natives, flavour, log)
+        yield natives
+    except BaseException as error:
+        forget_frames(error)  # what a call had in its hand
+        raise
+    finally:
+        natives.close()
+
+
+def _open(natives: _Natives, flavour: Flavour, log: Any) -> None:
     trt = flavour.trt
-    log = captured_log(trt)
-    builder = _builder(flavour, log)
-    network = builder.create_network(flavour.network_flags)
-    parser = trt.OnnxParser(network, log)  # keeps the weights: it must outlive the build
+    try:
+        natives.builder = builder = trt.Builder(log)
+    except Exception as error:  # pybind11 raises TypeError and RuntimeError of its own
+        log.lines.append((1, str(error)))
+        raise build_error(log.lines, workspace_bytes=None) from error
+    natives.network = builder.create_network(flavour.network_flags)
+    natives.parser = trt.OnnxParser(natives.network, log)
+    natives.config = builder.create_builder_config()
+
+
+def _parse(natives: _Natives, onnx_bytes: bytes, *, strongly_typed: bool) -> Layers:
+    """Fill the network; the precision of its layers."""
+    parser, network = natives.parser, natives.network
     if not parser.parse(onnx_bytes) or not network.num_layers:
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         raise BuildFailed(
@@ -94,41 +179,14 @@ def build_plan(  # noqa: PLR0913 (keyword-only options)
             found="; ".join(errors)[:1000] or "no reason given",
             fix="export the bundle again with the versions of the `export` extra",
         )
-    layers = layers_of(network, strongly_typed=flavour.strongly_typed)
-    require_share(layers, precision, kept_float=kept_float, bundle=bundle)
-    config = builder.create_builder_config()
-    recorded = _configure(flavour, config, precision=precision, settings=settings, target=target)
-    name, shape = _profile(builder, network, config, settings.max_batch)
-    if not flavour.ahead_of_time:
-        _take_timings(config, timings, log)
-    plan = _run(flavour, builder, network, config, watcher or Unwatched())
-    if plan is None:
-        raise build_error(log.lines, workspace_bytes=settings.workspace_bytes)
-    return Built(
-        plan=bytes(plan),
-        layers=layers,
-        input_name=name,
-        input_shape=shape,
-        outputs=tuple(str(network.get_output(i).name) for i in range(network.num_outputs)),
-        settings=recorded,
-        timings=None if flavour.ahead_of_time else _timings(config),
-    )
-
-
-def _builder(flavour: Flavour, log: Any) -> Any:
-    trt = flavour.trt
-    try:
-        return trt.Builder(log)
-    except Exception as error:  # pybind11 raises TypeError and RuntimeError of its own
-        log.lines.append((1, str(error)))
-        raise build_error(log.lines, workspace_bytes=None) from error
+    return layers_of(network, strongly_typed=strongly_typed)
 
 
 def _configure(
-    flavour: Flavour, config: Any, *, precision: str, settings: Settings, target: Target
+    flavour: Flavour, natives: _Natives, precision: str, *, settings: Settings, target: Target
 ) -> dict[str, Any]:
     """Set what was asked for; what was set, as JSON values."""
-    trt = flavour.trt
+    trt, config = flavour.trt, natives.config
     # TF32 rounds products to 10 bits; what is called fp32 must be fp32.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -161,10 +219,9 @@ def _configure(
     }
 
 
-def _profile(
-    builder: Any, network: Any, config: Any, max_batch: int
-) -> tuple[str, tuple[int, ...]]:
+def _profile(natives: _Natives, max_batch: int) -> tuple[str, tuple[int, ...]]:
     """Tell the builder which batches to expect; the input's name, and shape without that axis."""
+    builder, network, config = natives.builder, natives.network, natives.config
     if network.num_inputs != 1:
         raise InvalidBundle(
             "the ONNX file has several inputs", found=network.num_inputs, expected=1
@@ -184,18 +241,18 @@ def _profile(
     return str(tensor.name), tuple(int(size) for size in shape)
 
 
-def _run(flavour: Flavour, builder: Any, network: Any, config: Any, watcher: Watcher) -> Any:
+def _run(flavour: Flavour, natives: _Natives, watcher: Watcher) -> bytes | None:
     """Build in a thread of its own, so that Ctrl-C reaches this one and not the native code.
 
     The builder works on what the callers hold, so nobody leaves before it has ended, however often
     Ctrl-C is pressed: for that time it only asks the builder to stop.
     """
-    trt = flavour.trt
+    trt, config = flavour.trt, natives.config
     stop = threading.Event()
     if hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = monitor(trt, watcher, stop)
+        config.progress_monitor = natives.monitor = monitor(trt, watcher, stop)
     with _asked_to_stop(stop), ThreadPoolExecutor(1, "build-engine") as pool:
-        future: Future[Any] = pool.submit(builder.build_serialized_network, network, config)
+        future: Future[bytes | None] = pool.submit(natives.plan)
         while not future.done():  # woken now and then: any thread may get the signal
             wait([future], timeout=_WAKE_S)
     if stop.is_set():
@@ -216,13 +273,14 @@ def _asked_to_stop(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
-def _take_timings(config: Any, timings: bytes, log: Any) -> None:
+def _take_timings(natives: _Natives, timings: bytes, log: Any) -> None:
     """Give the builder the timings of earlier builds.
 
     What is no timing cache, or another GPU's, is left out by TensorRT with a warning, and an empty
     one is used: written back, that would replace a file that was never ours.
     """
     before = len(log.lines)
+    config = natives.config
     cache = config.create_timing_cache(timings)
     taken = cache is not None and config.set_timing_cache(cache, False) is not False
     said = [text for _, text in log.lines[before:]]
@@ -233,8 +291,3 @@ def _take_timings(config: Any, timings: bytes, log: Any) -> None:
             expected="what an earlier build on this GPU with this TensorRT wrote",
             fix="name another file with --timing-cache, or remove this one; it was left as it is",
         )
-
-
-def _timings(config: Any) -> bytes | None:
-    timings = config.get_timing_cache()
-    return None if timings is None else bytes(timings.serialize())

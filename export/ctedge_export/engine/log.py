@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from ctedge.errors import BuildFailed, CTEdgeError, RuntimeUnavailable
@@ -26,19 +29,47 @@ _TARGET = re.compile(
 )
 
 
-def captured_log(trt: Any) -> Any:
-    """An `ILogger` that keeps warnings and errors in `lines`, as (severity, text)."""
+#: The logger of each TensorRT module, by the module's id; with the module, so that this stays its.
+_LOGS: dict[int, tuple[Any, Any]] = {}
+_ONE_MAKES = threading.Lock()
 
+
+def captured_log(trt: Any) -> Any:
+    """The module's `ILogger`: it keeps warnings and errors in `lines`, as (severity, text).
+
+    There is one, and it lives as long as the process: TensorRT writes to the logger that it was
+    first given for as long as a builder of anybody's lives.
+    """
+    with _ONE_MAKES:
+        if id(trt) not in _LOGS:
+            _LOGS[id(trt)] = (trt, _new_log(trt))
+        return _LOGS[id(trt)][1]
+
+
+def _new_log(trt: Any) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc] # a class of the module that was imported
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[tuple[int, str]] = []
+            self.turn = threading.Lock()
 
         def log(self, severity: Any, text: str) -> None:
             if int(severity) <= _WARNING and len(self.lines) < _MOST_LINES:
                 self.lines.append((int(severity), text[:_LINE]))
 
     return Log()
+
+
+@contextlib.contextmanager
+def log_of_build(trt: Any) -> Iterator[Any]:
+    """The module's logger, whose `lines` are those of the build within; builds take turns.
+
+    Two at once could not be told apart in the one log, and would spoil each other's timings.
+    """
+    log = captured_log(trt)
+    with log.turn:
+        log.lines = []
+        yield log
 
 
 def build_error(lines: list[tuple[int, str]], *, workspace_bytes: int | None) -> CTEdgeError:

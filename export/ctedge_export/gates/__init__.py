@@ -1,5 +1,6 @@
 """The gates of a conversion: structural, numeric, and of the task.
 
-A result belongs to a file, a runtime and a precision. `against_keras` holds the FP32 file against
-Keras; `numeric` holds another precision, or another runtime, against FP32.
+A result belongs to a file, a runtime and a precision. `conversion` holds the FP32 file against
+Keras, in its answers (`against_keras`) and its decisions; `numeric` and `task` hold another
+precision, or another runtime, against FP32.
 """

@@ -118,7 +118,7 @@ def compare(
         output: the ONNX output to compare: "logit" or "score".
         versions: of keras and onnxruntime, for the record.
     """
-    answer = _keras_answerer(trained, output)
+    answer = keras_answerer(trained, output)
     expected = [answer(shown) for shown in inputs]
     session = OnnxRuntime(onnx_bytes, name="the converted model")
     batches = [shown.batch for shown in inputs]
@@ -174,8 +174,13 @@ def require_pass(
     )
 
 
-def _keras_answerer(trained: keras.Model, output: str) -> Callable[[GateInput], dict[str, float]]:
-    """Gives Keras' answers by output name; the logit from before the last layer's sigmoid."""
+def keras_answerer(trained: keras.Model, output: str) -> Callable[[GateInput], dict[str, float]]:
+    """Gives Keras' answers by output name; the logit from before the last layer's sigmoid.
+
+    Args:
+        trained: the Keras model as loaded.
+        output: "logit" or "score", what the model answers.
+    """
     last = trained.layers[-1]
     probe = KerasProbe(trained, [last.input, trained.output])
     kernel = np.asarray(last.kernel, dtype=np.float64)

@@ -1,6 +1,7 @@
-"""The task gate: on labelled scans, does a precision decide as FP32 does?
+"""The task gate: on labelled scans, does a model decide as what it was made of does?
 
-Classifier and slices: no label may change where FP32's probability is not within 0.01 of the
+That is Keras for the FP32 file, and the FP32 file for another precision or an engine. Classifier
+and slices: no label may change where the reference's probability is not within 0.01 of the
 threshold, and the AUC may change by 0.001 (INT8: 0.005). Severity: the mean absolute error of the
 score may change by 0.3.
 """
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.bundle.variants import FP32
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.numeric import Answers
 from ctedge_export.gates.result import Figure, GateResult, number
 
-#: FP32 itself hardly decides closer to its threshold than this.
+#: The reference itself hardly decides closer to its threshold than this.
 _UNDECIDED = 0.01
 
 _AUC_CHANGE = {"int8": 0.005}
@@ -33,16 +35,18 @@ def check(  # noqa: PLR0913 (keyword-only options)
     precision: str,
     threshold: float | None,
     source: str,
+    called: str = FP32,
 ) -> GateResult:
-    """Hold the decisions of a precision against those of FP32.
+    """Hold the decisions of a model against those of its reference.
 
     Args:
-        reference: FP32's answers, by the name of the input.
-        found: the precision's, likewise.
+        reference: the reference's answers, by the name of the input.
+        found: the model's, likewise.
         cases: scans with their truth.
-        precision: gives the limits.
+        precision: of the model; gives the limits.
         threshold: the last label from this probability; None for severity.
         source: where the scans come from, for the record.
+        called: the reference's name in the record.
     """
     names = [case.shown.name for case in cases]
     record: dict[str, Any] = {"scans": len(cases), "source": source}
@@ -50,15 +54,22 @@ def check(  # noqa: PLR0913 (keyword-only options)
     before, after = (np.array([a[name][output] for name in names]) for a in (reference, found))
     if threshold is None:
         scores = np.array([case.score for case in cases], dtype=np.float64)
-        figures, details = _severity(before, after, scores)
+        figures, details = _severity(before, after, scores, called)
     else:
         positive = np.array([bool(case.positive) for case in cases])
         figures, details = _classes(before, after, positive, threshold)
-        limit = _AUC_CHANGE.get(precision, _AUC_CHANGE_ELSE)
-        figures += _auc_change(details["auc"], limit)
+        areas = [number(auc(answers, positive)) for answers in (before, after)]
+        figures += _auc_change(*areas, limit=_AUC_CHANGE.get(precision, _AUC_CHANGE_ELSE))
+        details["auc"] = dict(zip((called, "found"), areas, strict=True))
         if positive.all() or not positive.any():
             details["note"] = "no AUC: the scans are of one class alone"
-    return GateResult(gate="task", figures=figures, details={**record, **details})
+    finite = np.isfinite(before) & np.isfinite(after)
+    return GateResult(
+        gate="task",
+        figures=figures,
+        broken=tuple(f"no number for {names[place]!r}" for place in np.flatnonzero(~finite)[:1]),
+        details={**record, **details},
+    )
 
 
 _Floats = npt.NDArray[np.float64]
@@ -73,22 +84,20 @@ def _classes(
     return (Figure(name="labels changed", value=float(flipped.sum()), limit=0),), {
         "positive": int(positive.sum()),
         "undecided": int((~decided).sum()),
-        "auc": {"fp32": number(auc(before, positive)), "found": number(auc(after, positive))},
     }
 
 
-def _auc_change(found: dict[str, float | None], limit: float) -> tuple[Figure, ...]:
-    before, after = found["fp32"], found["found"]
+def _auc_change(before: float | None, after: float | None, *, limit: float) -> tuple[Figure, ...]:
     if before is None:  # one class alone has none
         return ()
     change = float("inf") if after is None else abs(after - before)
     return (Figure(name="|dAUC|", value=change, limit=limit),)
 
 
-def _severity(before: _Floats, after: _Floats, truth: _Floats) -> _Found:
+def _severity(before: _Floats, after: _Floats, truth: _Floats, called: str) -> _Found:
     errors = [float(np.abs(np.clip(scores, 0, 100) - truth).mean()) for scores in (before, after)]
     return (Figure(name="|dMAE|", value=abs(errors[1] - errors[0]), limit=_MAE_CHANGE),), {
-        "mae": {"fp32": number(errors[0]), "found": number(errors[1])}
+        "mae": {called: number(errors[0]), "found": number(errors[1])}
     }
 
 

@@ -23,6 +23,7 @@ from ctedge.bundle.manifest import CARD_NAME, MODEL_NAME, TASK_INPUTS, TASK_OUTP
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.extras import require, version_of
 from ctedge.lung_spec import LUNG_LABELS, LUNGMASK, LungMaskSpec
+from ctedge_export.lock import written_by_one
 from ctedge_export.lungmask import gate, network
 from ctedge_export.lungmask.gate import Agreement, Reference
 from ctedge_export.lungmask.network import TASK, Weights
@@ -58,7 +59,7 @@ def export_lungmask(
         UnsafeModel: the file wants more of Python than tensors.
         InvalidBundle: it is damaged, or holds the weights of another network.
         GateFailed: the ONNX model answers otherwise than torch; nothing is written.
-        OutputError: the bundle exists, or cannot be written; nothing is left.
+        OutputError: the bundle exists, is being written, or cannot be; nothing is left.
         MissingExtra: torch, onnx, scipy or ONNX Runtime is not installed.
     """
     say = say or (lambda line: None)
@@ -104,6 +105,21 @@ def export_weights(  # noqa: PLR0913 (keyword-only options)
     """
     for module, extra in (("onnx", _EXTRA), ("onnxruntime", "cpu"), ("scipy", "lungs")):
         require(module, extra=extra, purpose=_PURPOSE)
+    with written_by_one(target):
+        return _export(weights, target, reference, provenance, spec, overwrite=overwrite, say=say)
+
+
+def _export(  # noqa: PLR0913 (what export_weights was told)
+    weights: Weights,
+    target: Path,
+    reference: Reference,
+    provenance: Mapping[str, Any],
+    spec: LungMaskSpec,
+    *,
+    overwrite: bool,
+    say: Say,
+) -> ModelBundle:
+    """What `export_weights` does while it holds the bundle's lock."""
     network.check_weights(weights)
     properties = {"task": TASK, "architecture": "U-Net R231"}
     model = network.build(weights, spec, properties).SerializeToString(deterministic=True)

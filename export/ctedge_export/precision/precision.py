@@ -77,9 +77,10 @@ def export_precision(  # noqa: PLR0913 (keyword-only options)
     say = say or (lambda line: None)
     source = ModelBundle.load(bundle)
     target = _target(source, bundle, output, to, overwrite=overwrite)
-    if target.resolve() != source.path.resolve():
-        return _export(source, target, to, data, calibration, keep_failed=keep_failed, say=say)
-    with written_by_one(target, fix=_elsewhere(source, to)):
+    fix = "name another output"
+    if target.resolve() == source.path.resolve():
+        fix = _elsewhere(source, to)
+    with written_by_one(target, fix=fix):
         source = ModelBundle.load(bundle)  # as another process left it
         _target(source, bundle, output, to, overwrite=overwrite)
         return _export(source, target, to, data, calibration, keep_failed=keep_failed, say=say)

@@ -265,7 +265,7 @@ def _on_every_runtime(
 ) -> dict[str, Any]:
     """The verdict of the runtime that decides, and of the others here, each under its name."""
     record: dict[str, Any] = {}
-    for runner in runners(onnx_bytes, precision):
+    for runner in runners(onnx_bytes, precision, say=say):
         ran = results[1:] if not record else None
         by_numbers, by_task = ran or (
             bench.numeric(runner, precision),

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, TextIO
@@ -54,7 +54,8 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        with contextlib.suppress(OSError):  # bytes that `add` could not write, and said so
+            self._stream.close()
         if not self.done:
             self.remove()  # there is nothing to go on from
 
@@ -76,9 +77,18 @@ class Journal:
             ) from error
         self.done[index] = outcome
 
+    def forget_failures(self) -> None:
+        """Scans that failed are not finished any more."""
+        self.done = answers_of(self.done)
+
     def remove(self) -> None:
         """The output stands: nothing of this is needed any more."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def answers_of(outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """Those that are no failures."""
+    return {index: outcome for index, outcome in outcomes.items() if "answer" in outcome}
 
 
 @contextlib.contextmanager

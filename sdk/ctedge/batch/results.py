@@ -63,6 +63,8 @@ def row_of(outcome: Outcome, task: str) -> dict[str, Any]:
         error = outcome["error"]
         return {**row, "error": error["type"], "error_message": error["message"]}
     answer = outcome["answer"]
+    if "timings_ms" not in answer:  # from a finished file
+        return {**row, **answer}
     row |= {name: answer[name] for name in (*_MAKING, *ANSWERS[task])}
     row |= {f"{stage}_ms": answer["timings_ms"].get(stage) for stage in _STAGES}
     keys = ("code", "severity", "message")
@@ -129,16 +131,15 @@ def read_asked(output: Path) -> object:
         return None
 
 
-def read_outcomes(output: Path) -> list[Outcome]:
-    """What stands in a finished file, as far as `BatchSummary` needs it."""
+def read_outcomes(output: Path, task: str) -> list[Outcome]:
+    """What stands in a finished file: errors, and answers as `row_of` takes them."""
     parquet = require("pyarrow.parquet", extra="ray", purpose="reading results as Parquet")
-    columns = ["runtime", "error", "error_message"]
     try:
-        rows = parquet.read_table(output, columns=columns).to_pylist()
-    except OSError as error:
+        rows = parquet.read_table(output, columns=list(columns_of(task))).to_pylist()
+    except (OSError, ValueError) as error:  # Arrow's own are ValueErrors
         raise OutputError(f"{output} cannot be read", found=error, fix="remove it") from error
     return [
-        {"answer": {"runtime": row["runtime"]}}
+        {"answer": row}
         if row["error"] is None
         else {"error": {"type": row["error"], "message": row["error_message"]}}
         for row in rows

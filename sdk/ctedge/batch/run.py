@@ -12,7 +12,14 @@ from typing import Any
 
 from ctedge import errors
 from ctedge.batch.cluster import crew_of, outcomes_of
-from ctedge.batch.journal import Journal, Outcome, folder_of, open_journal, refuse_others
+from ctedge.batch.journal import (
+    Journal,
+    Outcome,
+    answers_of,
+    folder_of,
+    open_journal,
+    refuse_others,
+)
 from ctedge.batch.results import columns_of, read_asked, read_outcomes, write_results
 from ctedge.batch.table import Row, read_table
 from ctedge.batch.workers import Plan
@@ -63,6 +70,7 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
     threads: int = 1,
     address: str | None = None,
     resume: bool = False,
+    retry_failed: bool = False,
     begin: Begin = unseen,
 ) -> BatchSummary:
     """Judge every scan of a table, and write the results as Parquet, in the table's order.
@@ -79,6 +87,7 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
         threads: cores of each worker.
         address: HOST:PORT of a Ray cluster; None means this machine alone.
         resume: go on with a batch that was stopped; of one that is finished, say how it ended.
+        retry_failed: the same, and judge again every scan whose outcome is an error.
         begin: told how many scans there are to do; what it returns is called once for each.
 
     Raises:
@@ -103,41 +112,47 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
         strict=strict,
     )
     asked = {"table": table.digest, "folder": str(table.folder), **plan.record()}
-    if _is_there(output, asked, resume=resume):
-        return _summary(output, table.rows, read_outcomes(output))
+    resume = resume or retry_failed
+    written = _written(output, asked, bundle.task, resume=resume)
+    if retry_failed:
+        written = answers_of(written)
+    if len(written) == len(table.rows) and not folder_of(output).exists():
+        return _summary(output, table.rows, list(written.values()))
     with open_journal(output, asked, count=len(table.rows), resume=resume) as journal:
-        todo = [
-            (index, row.path) for index, row in enumerate(table.rows) if index not in journal.done
-        ]
+        if retry_failed:
+            journal.forget_failures()
+        done = written | journal.done
+        todo = [(index, row.path) for index, row in enumerate(table.rows) if index not in done]
         if todo:
             with crew_of(address, workers=workers, threads=threads, device=device) as crew:
                 _judge(todo, outcomes_of(crew, plan, todo), journal, begin)
-        if len(journal.done) < len(table.rows):
+        done = written | journal.done
+        if len(done) < len(table.rows):
             raise RuntimeUnavailable(
                 "Ray lost scans on its way",
-                found=f"{len(table.rows) - len(journal.done)} without an outcome",
+                found=f"{len(table.rows) - len(done)} without an outcome",
                 fix="go on with the same command and --resume",
             )
-        outcomes = [journal.done[index] for index in range(len(table.rows))]
+        outcomes = [done[index] for index in range(len(table.rows))]
         write_results(output, table, outcomes, task=bundle.task, asked=asked)
         journal.remove()
     return _summary(output, table.rows, outcomes)
 
 
-def _is_there(output: Path, asked: dict[str, Any], *, resume: bool) -> bool:
-    """Whether these very results are written; False where nothing is, or they were being written.
+def _written(output: Path, asked: dict[str, Any], task: str, *, resume: bool) -> dict[int, Outcome]:
+    """What stands in these very results, by place in the table; nothing where they are not there.
 
     Raises:
         OutputError: something else is there, or `resume` is false.
     """
-    if not output.exists() or (resume and folder_of(output).exists()):
-        return False
+    if not output.exists():
+        return {}
     if not resume:
         raise OutputError(
             f"{output} already exists", fix="name another output, or remove this one first"
         )
     refuse_others(output, read_asked(output), asked)
-    return True
+    return dict(enumerate(read_outcomes(output, task)))
 
 
 def _judge(

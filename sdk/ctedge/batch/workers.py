@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import ctedge
 from ctedge.batch.cores import claim_cores
-from ctedge.errors import CTEdgeError, DigestMismatch, RuntimeUnavailable, WorkerLost
+from ctedge.errors import CTEdgeError, DeviceLost, DigestMismatch, RuntimeUnavailable, WorkerLost
 
 #: A scan whose worker died is judged once more, by another process.
 ATTEMPTS = 2
@@ -75,10 +76,18 @@ class Judge:
         attempt = ray.get(self._attempts.begin.remote(index))
         if attempt > ATTEMPTS:
             return {"index": index, "outcome": json.dumps({"error": described(lost())})}
-        return {"index": index, "outcome": json.dumps(self.judge(str(row["path"])))}
+        try:
+            return {"index": index, "outcome": json.dumps(self.judge(str(row["path"])))}
+        except DeviceLost:
+            # Ray starts another process, for which the device may be well, and gives it this scan.
+            os._exit(1)
 
     def judge(self, path: str) -> dict[str, Any]:
-        """The same for the scan at a path, whatever happened to it before."""
+        """The same for the scan at a path, whatever happened to it before.
+
+        Raises:
+            DeviceLost: this process has no more answers to give.
+        """
         try:
             door = self._load()
         except CTEdgeError as error:
@@ -86,6 +95,10 @@ class Judge:
         try:
             asked = {"assess": self._plan.assess, "strict": self._plan.strict}
             return {"answer": door.predict(path, **asked).to_json()}
+        except DeviceLost:
+            raise
+        except CTEdgeError as error:
+            return {"error": described(error)} if error.of_one_scan else {"fatal": error.as_dict()}
         except Exception as error:  # noqa: BLE001 - one scan's failure is not the others'
             return {"error": described(error)}
 
@@ -126,5 +139,5 @@ def lost() -> WorkerLost:
         "two worker processes ended while they judged this scan",
         expected="enough memory for every worker",
         fix="judge it alone with `ctedge predict`; take fewer workers, and look whether the system"
-        " killed them (dmesg)",
+        " killed them, or the GPU failed (dmesg)",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 #: Fewer repeats have no spread worth the name; taken even where the time budget is used up.
@@ -24,5 +25,7 @@ class Settings:
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.repeats < 2 or self.warm_up < 0 or not self.seconds > 0:
-            raise ValueError(f"repeats from 2, warm_up from 0, seconds above 0; got {self}")
+        if self.repeats < 2 or self.warm_up < 0 or not 0 < self.seconds < math.inf:
+            raise ValueError(
+                f"repeats from 2, warm_up from 0, seconds above 0 and finite; got {self}"
+            )

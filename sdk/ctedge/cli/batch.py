@@ -59,6 +59,10 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same command was stopped.")
     ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="As --resume, and judge again the scans that failed."),
+    ] = False,
     assess: Annotated[
         bool,
         typer.Option("--assess", help="Look at the whole scan: is it fit? Lungs in mL."),
@@ -89,6 +93,7 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
                 threads=threads,
                 address=address,
                 resume=resume,
+                retry_failed=retry_failed,
                 begin=begin,
             )
     except KeyboardInterrupt:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,8 +61,9 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     try:
         settings = Settings(repeats=repeats, warm_up=warm_up, seconds=seconds)
-    except ValueError as error:  # --seconds nan
+    except ValueError as error:  # --seconds nan, inf
         raise typer.BadParameter(str(error)) from error
+    _require_places({"--json": json_file if json_file != "-" else None, "--plot": plot})
     with Console(stderr=True).status("starting") as status:
         report = measure(
             bundle,
@@ -86,3 +90,33 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         write_atomic(json_file, document)
     if plot is not None:
         plot_png(report, plot)
+
+
+def _require_places(outputs: dict[str, str | Path | None]) -> None:
+    """Refuse, before minutes of measuring, a file that could not be written after them."""
+    from ctedge.errors import OutputError
+    from ctedge.files import atomic_file
+
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if str(path) in ("", "."):
+            raise typer.BadParameter("the name of a file is missing", param_hint=f"'{option}'")
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(Path(path).stat().st_mode):
+                    raise IsADirectoryError("it is a folder")
+            with atomic_file(path):
+                raise _ItCanBeWritten
+        except _ItCanBeWritten:
+            continue
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {os.fspath(path)}",
+                found=error.strerror or error,
+                fix=f"name another file for {option}; nothing was measured yet",
+            ) from error
+
+
+class _ItCanBeWritten(Exception):
+    """Ends the writing before anything takes the place of what stands there."""

@@ -20,10 +20,11 @@ def list_series(
     folder: Annotated[str, typer.Argument(help="A folder of DICOM, with its sub-folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
-    """List the series of a folder, without a word about the patient."""
+    """List the series of a folder; of patients no more than which series are of the same."""
     from ctedge.progress import bar
     from ctedge.readers.dicom.choice import candidate
     from ctedge.readers.dicom.gather import gather
+    from ctedge.readers.dicom.images import numbered
     from ctedge.readers.dicom.series import find_series
 
     damages: list[dict[str, Any]] = []
@@ -34,6 +35,8 @@ def list_series(
             on_damage=lambda item, error: damages.append(_damage(item.name, error)),
         )
     rows = [_facts(candidate(found.label, series)) for series in found.series]
+    for row, number in zip(rows, numbered(found.series), strict=True):
+        row["patient"] = number
     rows += [_other(one) for one in found.others] + damages
     if as_json:
         typer.echo(json.dumps({"series": rows, "excluded": list(found.excluded)}, indent=2))
@@ -48,6 +51,7 @@ _ROUNDING = 1e-4
 _ROW: dict[str, Any] = {
     "series": None,
     "study": None,
+    "patient": None,
     "file": None,
     "modality": None,
     "files": 1,
@@ -83,7 +87,6 @@ def _facts(one: Candidate) -> dict[str, Any]:
         "modality": "CT",
         "files": len(one.series.images),
         "body_part": first.body_part or None,
-        "kernel": first.kernel or None,
         "syntax": sorted({image.syntax_name for image in one.series.images}),
     }
     if one.slices:
@@ -100,12 +103,14 @@ def _geometry(slices: Sequence[Slice]) -> dict[str, Any]:
     """
     import numpy as np
 
+    from ctedge.readers.dicom.slices import kernel_of
+
     def same(field: str) -> Any:
         """Of all slices, but for rounding; None where they differ."""
         values = np.array([getattr(one, field) for one in slices], np.float64)
         return getattr(slices[0], field) if np.ptp(values, axis=0).max() <= _ROUNDING else None
 
-    facts: dict[str, Any] = {"slices": len(slices)}
+    facts: dict[str, Any] = {"slices": len(slices), "kernel": kernel_of(slices)}
     if same("rows") and same("columns"):
         facts["size"] = [same("columns"), same("rows")]
     orientation, spacing = same("orientation"), same("spacing_mm")
@@ -136,13 +141,15 @@ def _print(rows: list[dict[str, Any]], excluded: tuple[str, ...]) -> None:
     def say(*parts: tuple[str, str]) -> None:
         console.print(shown(*parts), soft_wrap=True)
 
+    several = any(row["patient"] not in (None, 1) for row in rows)
     for row in rows:
         if row["file"]:
             say((row["file"], "bold"), ("  ", ""), ("damaged", "red"))
             say((f"  {row['problem']}", ""))
             continue
         say((row["series"], "bold"), ("  ", ""), _MARKS[row["fit"]])
-        say((f"  {_said(row)}", ""))
+        patient = f"patient {row['patient']}, " if several and row["patient"] else ""
+        say((f"  {patient}{_said(row)}", ""))
         if row["problem"]:
             say((f"  {row['problem']}", ""))
     if excluded:

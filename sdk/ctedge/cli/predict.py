@@ -13,6 +13,7 @@ from ctedge.cli.options import DeviceOption, PrecisionOption, RuntimeOption
 
 if TYPE_CHECKING:
     from ctedge.doors.door import Door
+    from ctedge.errors import CTEdgeError
 
 #: Which slices of a DICOM folder are meant, as `read_scan` takes it; `ctedge assess` asks the same.
 SeriesOption = Annotated[
@@ -87,9 +88,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     from contextlib import ExitStack
 
     from ctedge.bundle.files import shipped_bundles
-    from ctedge.cli.output import print_error, print_origin, print_result
-    from ctedge.doors.by_task import load_door
+    from ctedge.doors.by_task import load_doors, wait_for_networks
     from ctedge.errors import CTEdgeError
+    from ctedge.quality import looking_once
     from ctedge.readers.picture import is_picture
 
     explain = heatmap is not None or overlay is not None
@@ -100,33 +101,31 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
     failed = answered = False
     with ExitStack() as stack:
-        doors = [
-            stack.enter_context(
-                load_door(name, device=device, runtime=runtime, precision=precision)
-            )
-            for name in model or shipped_bundles()
-        ]
+        stack.enter_context(looking_once())
+        doors = load_doors(
+            model or shipped_bundles(), device=device, runtime=runtime, precision=precision
+        )
+        for door in doors:
+            stack.enter_context(door)
         for path in scans:
             try:
                 judge = _of_picture if is_picture(path) else _of_scan
-                for result, read_ms in judge(
+                for result, shared in judge(
                     path, doors, how, assess=assess, strict=strict, explain=explain
                 ):
                     if explain and not answered:
                         _write_maps(result, heatmap, overlay)
-                    document = _with_reading(result.to_json(), read_ms)
-                    if as_json:
-                        typer.echo(json.dumps(document))
-                    else:
-                        print_result(document)
+                    _say(_with_shared(result.to_json(), shared), as_json=as_json)
                     answered = True
             except CTEdgeError as error:
+                wait_for_networks(doors)  # that there is none is no scan's fault, and raised here
+                if not error.of_one_scan:
+                    raise
                 failed = True
-                if as_json:
-                    typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
-                else:
-                    print_error(error)
+                _say_error(path, error, as_json=as_json)
         if answered and not as_json:
+            from ctedge.cli.output import print_origin
+
             print_origin(door.bundle for door in doors)
     if failed:
         raise typer.Exit(1)
@@ -134,22 +133,29 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 def _of_scan(
     path: str, doors: list[Door[Any]], how: dict[str, Any], *, explain: bool, **asked: bool
-) -> Iterator[tuple[Any, float | None]]:
-    """What each model answers, and how long reading took, in ms: the scan is read once."""
+) -> Iterator[tuple[Any, dict[str, float]]]:
+    """What each model answers, and how long it took in ms to read the scan, and to look at it.
+
+    Both are done once (`looking_once`), for the first model.
+    """
     import time
 
-    from ctedge.readers import read_scan
+    from ctedge.readers import read_scan, read_slices
 
+    read = read_slices if all(door.bundle.task == "slices" for door in doors) else read_scan
     start = time.perf_counter()
-    scan = read_scan(path, **how)
-    read_ms = (time.perf_counter() - start) * 1e3
+    scan = read(path, **how)
+    shared = {"read": (time.perf_counter() - start) * 1e3}
     for number, door in enumerate(doors):
-        yield door.predict(scan, explain=explain and not number, **asked), read_ms
+        result = door.predict(scan, explain=explain and not number, **asked)
+        if not number and "assess" in result.timings_ms:
+            shared["assess"] = result.timings_ms["assess"]
+        yield result, shared
 
 
 def _of_picture(
     path: str, doors: list[Door[Any]], how: dict[str, Any], *, explain: bool, **asked: bool
-) -> Iterator[tuple[Any, float | None]]:
+) -> Iterator[tuple[Any, dict[str, float]]]:
     """What the models for slices answer; where there is none, what any other says of pictures."""
     from ctedge.readers import refuse_options
     from ctedge.slices import SliceClassifier
@@ -157,7 +163,25 @@ def _of_picture(
     refuse_options(path, how)
     fitting = [door for door in doors if isinstance(door, SliceClassifier)] or doors
     for number, door in enumerate(fitting):
-        yield door.predict(path, explain=explain and not number, **asked), None
+        yield door.predict(path, explain=explain and not number, **asked), {}
+
+
+def _say(document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:  # what draws tables takes as long to import as a runtime
+        typer.echo(json.dumps(document))
+    else:
+        from ctedge.cli.output import print_result
+
+        print_result(document)
+
+
+def _say_error(path: str, error: CTEdgeError, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
+    else:
+        from ctedge.cli.output import print_error
+
+        print_error(error)
 
 
 def _write_maps(result: Any, heatmap: Path | None, overlay: Path | None) -> None:
@@ -175,10 +199,11 @@ def _write_maps(result: Any, heatmap: Path | None, overlay: Path | None) -> None
         answer.explanation.write_overlay(overlay, caption=caption)
 
 
-def _with_reading(document: dict[str, Any], read_ms: float | None) -> dict[str, Any]:
-    """The scan was read once for all models: count that time in each of them."""
-    if read_ms is not None:
-        timings = document["timings_ms"]
-        timings["total"] = round(timings["total"] - timings["read"] + read_ms, 3)
-        timings["read"] = round(read_ms, 3)
+def _with_shared(document: dict[str, Any], shared: dict[str, float]) -> dict[str, Any]:
+    """What was done once for all models: count that time in each of them."""
+    timings = document["timings_ms"]
+    for stage, ms in shared.items():
+        if stage in timings:
+            timings["total"] = round(timings["total"] - timings[stage] + ms, 3)
+            timings[stage] = round(ms, 3)
     return document

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.classifier import Classifier
 from ctedge.doors.door import Door
 from ctedge.errors import WrongTask
 from ctedge.runtimes import Device, RuntimeName, open_runtime
-from ctedge.severity import SeverityRegressor
-from ctedge.slices import SliceClassifier
+from ctedge.runtimes.opening import open_in_thread
 
-_KINDS: tuple[type[Door[Any]], ...] = (Classifier, SeverityRegressor, SliceClassifier)
-_DOORS = {door.task: door for door in _KINDS}
+#: By task: the module, and the class in it. Only that one is imported which is asked for.
+_DOORS = {
+    "classifier": ("classifier", "Classifier"),
+    "severity": ("severity", "SeverityRegressor"),
+    "slices": ("slices", "SliceClassifier"),
+}
 
 
 def load_door(
@@ -39,6 +43,48 @@ def load_door(
     return door(verified, opened)
 
 
+def load_doors(
+    bundles: Sequence[str | os.PathLike[str]],
+    *,
+    device: Device | None = None,
+    runtime: RuntimeName | None = None,
+    precision: str | None = None,
+) -> list[Door[Any]]:
+    """Load bundles for one answer soon: verified now, their networks opened in a thread.
+
+    Meanwhile the doors read and preprocess; none of them answers before all networks are there.
+    That one cannot be had is raised by whatever waits for it; see `wait_for_networks`.
+
+    Args:
+        bundles, device, runtime, precision: as of `load_door`.
+
+    Raises:
+        BundleError: as `load_door`, of any of them.
+    """
+    verified = [ModelBundle.load(bundle) for bundle in bundles]
+    doors = [door_class(bundle) for bundle in verified]
+    opening = open_in_thread(verified, device=device, runtime=runtime, precision=precision)
+    try:
+        return [
+            door(bundle, network)
+            for door, bundle, network in zip(doors, verified, opening, strict=True)
+        ]
+    except BaseException:
+        for one in opening:
+            one.close()
+        raise
+
+
+def wait_for_networks(doors: Iterable[Door[Any]]) -> None:
+    """Wait until all networks of `load_doors` are open.
+
+    Raises:
+        RuntimeUnavailable: the device, runtime or precision cannot be had on this machine.
+    """
+    for door in doors:
+        _ = door.runtime
+
+
 def door_class(bundle: ModelBundle) -> type[Door[Any]]:
     """The door that opens a bundle.
 
@@ -52,4 +98,6 @@ def door_class(bundle: ModelBundle) -> type[Door[Any]]:
             expected=" or ".join(_DOORS),
             fix="find lungs with LungSegmenter.load(bundle).segment(scan)",
         )
-    return _DOORS[bundle.task]
+    module, name = _DOORS[bundle.task]
+    door: type[Door[Any]] = getattr(importlib.import_module(f"ctedge.{module}"), name)
+    return door

@@ -16,13 +16,12 @@ import numpy.typing as npt
 from ctedge.bundle.maps import MapRecord
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
+from ctedge.doors.sources import Source, several
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.pipeline import Uses
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
-from ctedge.scan import CTScan
 from ctedge.tensor import network_batch
 
-Source = str | os.PathLike[str] | CTScan | npt.ArrayLike
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Door[Any]")
 
@@ -175,14 +174,16 @@ class Door(ABC, Generic[Result]):
                 answers before it. "return": its CTEdgeError stands in the place of its answer.
 
         Raises:
-            InferenceFailed: closed, or forked after `load`; also with errors="return".
+            InputError: one scan, where several are asked for.
+            InferenceFailed: closed, or forked after `load`; also with errors="return", as is all
+                that is not `of_one_scan`: a lost device, a missing package.
         """
         if errors not in ("raise", "return") or ahead < 0:
             raise ValueError(f"errors is 'raise' or 'return', ahead 0 or more: {errors!r}, {ahead}")
         record = self._finest_map() if explain else None
         prepare = functools.partial(self._prepare, assess=assess, strict=strict, record=record)
         keep = errors == "return"
-        return self._uses.answers(sources, prepare, self._judge, ahead=ahead, keep=keep)
+        return self._uses.answers(several(sources), prepare, self._judge, ahead=ahead, keep=keep)
 
     def warm_up(self) -> None:
         """Run the network once on air, so that the first scan is not the slow one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,17 @@ import numpy.typing as npt
 from ctedge.bundle.maps import MapRecord
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
-from ctedge.doors.door import Door, Result, Source
-from ctedge.explanation import Explanation
+from ctedge.doors.door import Door, Result
+from ctedge.doors.sources import Source, with_memory_errors
 from ctedge.extras import require
-from ctedge.lungs import AffectedShare, affected_share, segment_lungs
 from ctedge.preprocessing import resample
 from ctedge.quality import LungsSeen, Quality, TrainedOn, insist, judge, look_closer, with_flags
 from ctedge.readers import read_scan
 from ctedge.runtimes import Runtime
 from ctedge.scan import CTScan
+
+if TYPE_CHECKING:
+    from ctedge.lungs import AffectedShare, LungMask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +82,7 @@ class VolumeDoor(Door[Result]):
             record = self._finest_map() if explain else None
             return self._judge(self._prepare(source, assess=assess, strict=strict, record=record))
 
+    @with_memory_errors
     def _prepare(
         self, source: Source, *, assess: bool, strict: bool, record: MapRecord | None
     ) -> _PreparedScan:
@@ -87,7 +90,7 @@ class VolumeDoor(Door[Result]):
         with clock.stage("read"):
             scan = as_scan(source)
         with clock.stage("preprocess"):
-            lungs = segment_lungs(scan) if self._spec.lungs_only else None
+            lungs = _lungs_of(scan) if self._spec.lungs_only else None
             prepared = resample(scan, self._spec, lung_mask=lungs.on(scan) if lungs else None)
             quality = judge(scan, prepared, spec=self._spec, trained=self._trained)
             if lungs is not None:
@@ -100,6 +103,8 @@ class VolumeDoor(Door[Result]):
             insist(quality, scan.source)
         share = None
         if self.measures_lungs and lungs is not None:
+            from ctedge.lungs import affected_share
+
             with clock.stage("lungs"):
                 share = affected_share(scan, lungs)
         return _PreparedScan(
@@ -113,10 +118,13 @@ class VolumeDoor(Door[Result]):
 
     def _judge(self, prepared: _PreparedScan) -> Result:
         explanation = None
+        _ = self.runtime  # where it is still being opened this waits, which is no inference
         with prepared.clock.stage("inference"):
             if prepared.to_explain is None:
                 (outputs,) = self._run(prepared.shown)
             else:
+                from ctedge.explanation import Explanation
+
                 scan, record = prepared.to_explain
                 (outputs,), (cells,) = self._run_explained(prepared.shown, record)
                 explanation = Explanation(cells=cells, scan=scan, spec=self._spec, record=record)
@@ -129,6 +137,12 @@ class VolumeDoor(Door[Result]):
         self, outputs: dict[str, float], lungs: AffectedShare | None, context: dict[str, Any]
     ) -> Result:
         """Make the door's own result of the network's outputs and what every result says."""
+
+
+def _lungs_of(scan: CTScan) -> LungMask:
+    from ctedge.lungs import segment_lungs
+
+    return segment_lungs(scan)
 
 
 def as_scan(source: Source) -> CTScan:

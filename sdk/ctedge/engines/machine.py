@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ctedge.engines.record import RuntimeName, Site
+from ctedge.errors import RuntimeUnavailable
+from ctedge.extras import install_line
 from ctedge.runtimes.cuda_driver import find_device
-from ctedge.runtimes.versions import fits
+from ctedge.runtimes.versions import require_version
 
 #: The Python module of each runtime.
 MODULES: dict[RuntimeName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -51,11 +54,30 @@ def installed_versions() -> dict[RuntimeName, str]:
     One that ctedge does not run on is not even imported.
     """
     found: dict[RuntimeName, str] = {}
-    for runtime, module in MODULES.items():
-        if not fits(runtime):
-            continue
-        try:
-            found[runtime] = str(importlib.import_module(module).__version__)
-        except (ImportError, OSError, AttributeError):  # absent, or without its C libraries
-            continue
+    for runtime in MODULES:
+        with contextlib.suppress(RuntimeUnavailable):
+            version = imported_version(runtime)
+            if version is not None:
+                found[runtime] = version
     return found
+
+
+def imported_version(runtime: RuntimeName) -> str | None:
+    """The version of a TensorRT, which is imported for it; None where there is none.
+
+    Raises:
+        RuntimeUnavailable: it is there and cannot be imported, or ctedge does not run on it.
+    """
+    require_version(runtime)
+    module = MODULES[runtime]
+    try:
+        return str(importlib.import_module(module).__version__)
+    except Exception as error:  # without its C libraries, or damaged: whatever it then raises
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            return None
+        raise RuntimeUnavailable(
+            f"the Python package {module} is there and cannot be imported",
+            found=f"{type(error).__name__}: {error}",
+            expected=f"{module} with the C libraries of its own version",
+            fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
+        ) from error

@@ -20,8 +20,8 @@
       "max_batch": 1,
       "builder": {...},                               its settings: a free-form JSON object
       "gates": {...},                                 those of the ONNX file: free-form
-      "device_gate": {"state": "not run",             or "passed", "failed": with its machine
-                      "machine": null, "results": {}}
+      "device_gate": {"state": "not run",             or "passed", "failed": with its machine,
+                      "machine": null, "results": {}}   and "numeric" and "task" in the results
     }
 
 Two builds of one model differ: an engine is run only after it has itself passed. The digest finds
@@ -48,7 +48,9 @@ RuntimeName = Literal["tensorrt", "tensorrt-rtx"]
 RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt", "tensorrt-rtx")
 
 ENGINE_PRECISIONS = (FP32, *PRECISIONS)
-NOT_RUN, PASSED, FAILED = "not run", "passed", "failed"
+#: States of a device gate. "incomplete": said to be passed, and one of DEVICE_GATES shows no pass.
+NOT_RUN, PASSED, FAILED, INCOMPLETE = "not run", "passed", "failed", "incomplete"
+DEVICE_GATES = ("numeric", "task")
 TYPED, DECLARED, INSPECTED = "typed network", "declared network", "inspector"
 
 _SHA256, _HEX = re.compile(r"[0-9a-f]{64}"), "64 lower-case hex digits"
@@ -134,6 +136,7 @@ class EngineRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
+        gate = self.device_gate
         return {
             "schema_version": RECORD_VERSION,
             "engine": {"sha256": self.sha256, "bytes": self.size_bytes},
@@ -149,11 +152,7 @@ class EngineRecord:
             "max_batch": self.max_batch,
             "builder": dict(self.builder),
             "gates": dict(self.gates),
-            "device_gate": {
-                "state": self.device_gate.state,
-                "machine": vars(self.device_gate.machine) if self.device_gate.machine else None,
-                "results": dict(self.device_gate.results),
-            },
+            "device_gate": vars(gate) | {"machine": vars(gate.machine) if gate.machine else None},
         }
 
     def to_bytes(self) -> bytes:
@@ -245,17 +244,16 @@ def _target(value: object) -> Target:
 
 def _layers(value: object) -> Layers:
     parts = object_with(value, "layers", {"source", "shares", "convolutions", "listed"})
-    rows = []
-    for item in list_of(parts["listed"], "layers.listed", _MAX_LAYERS):
-        row = list_of(item, "layers.listed", 3)
+    listed = list_of(parts["listed"], "layers.listed", _MAX_LAYERS)
+    rows = [list_of(item, "layers.listed", 3) for item in listed]
+    for row in rows:
         if len(row) != 3 or not all(isinstance(text, str) and text.isprintable() for text in row):
             refuse("layers.listed", row, "[name, type, precision]")
-        rows.append((row[0], row[1], row[2]))
     return Layers(
         source=_one_of(parts["source"], "layers.source", (TYPED, DECLARED, INSPECTED)),
         shares=_shares(parts["shares"], "layers.shares"),
         convolutions=_shares(parts["convolutions"], "layers.convolutions"),
-        listed=tuple(rows),
+        listed=tuple((name, kind, precision) for name, kind, precision in rows),
     )
 
 
@@ -271,16 +269,18 @@ def _shares(value: object, where: str) -> dict[str, float]:
 
 def _device_gate(value: object) -> DeviceGate:
     parts = object_with(value, "device_gate", {"state", "machine", "results"})
-    state = _one_of(parts["state"], "device_gate.state", (NOT_RUN, PASSED, FAILED))
+    state = _one_of(parts["state"], "device_gate.state", (NOT_RUN, PASSED, FAILED, INCOMPLETE))
     site = None if parts["machine"] is None else _site(parts["machine"], "device_gate.machine")
-    if not isinstance(parts["results"], dict):
-        refuse("device_gate.results", parts["results"], "an object")
-    gates = [one for one in parts["results"].values() if isinstance(one, dict)]
-    if state == PASSED and not (gates and all(one.get("passed", True) is True for one in gates)):
-        refuse("device_gate.results", parts["results"], "what passed, where the state is passed")
+    if not isinstance(results := parts["results"], dict):
+        refuse("device_gate.results", results, "an object")
+    said = {name: one.get("passed") for name, one in results.items() if isinstance(one, dict)}
+    if state == PASSED and not all(one is None or one is True for one in said.values()):
+        refuse("device_gate.results", results, "what passed, where the state is passed")
+    if state == PASSED and not all(said.get(name) is True for name in DEVICE_GATES):
+        state = INCOMPLETE
     if (site is None) != (state == NOT_RUN):
         refuse("device_gate.machine", parts["machine"], "the machine a gate ran on, else null")
-    return DeviceGate(state=state, machine=site, results=parts["results"])
+    return DeviceGate(state=state, machine=site, results=results)
 
 
 def _one_of(value: object, where: str, choices: tuple[str, ...]) -> str:

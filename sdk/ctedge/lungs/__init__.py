@@ -9,11 +9,27 @@
 scipy, from the extra `lungs`. `segment_with_lungmask` runs the package of the extra `lungmask`.
 """
 
-from ctedge.lungs.mask import BySide, LungMask
-from ctedge.lungs.network import LungSegmenter
-from ctedge.lungs.package import segment_with_lungmask
-from ctedge.lungs.segment import segment_lungs
-from ctedge.lungs.shares import AffectedShare, affected_share
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctedge.lungs.mask import BySide, LungMask
+    from ctedge.lungs.network import LungSegmenter
+    from ctedge.lungs.package import segment_with_lungmask
+    from ctedge.lungs.segment import segment_lungs
+    from ctedge.lungs.shares import AffectedShare, affected_share
+
+_HOME_OF = {
+    "AffectedShare": "shares",
+    "BySide": "mask",
+    "LungMask": "mask",
+    "LungSegmenter": "network",
+    "affected_share": "shares",
+    "segment_lungs": "segment",
+    "segment_with_lungmask": "package",
+}
 
 __all__ = [
     "AffectedShare",
@@ -24,3 +40,12 @@ __all__ = [
     "segment_lungs",
     "segment_with_lungmask",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name where it is first used: most predictions look for no lungs."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'ctedge.lungs' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ctedge.lungs.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

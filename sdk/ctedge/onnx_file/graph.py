@@ -19,7 +19,7 @@ from ctedge.onnx_file.guard import (
     TensorFacts,
     inspect_model,
 )
-from ctedge.onnx_file.wire import Field, Kind, MalformedError, Walker, encoded, numbers
+from ctedge.onnx_file.wire import Field, Kind, MalformedError, Walker, encoded, head, numbers
 
 GRAPH, NODE, WEIGHT, INNER = 7, 1, 5, 13
 _INPUT, _OUTPUT, _NAME, _OPERATOR, _ATTRIBUTE = 1, 2, 3, 4, 5
@@ -136,7 +136,7 @@ def replace_nodes(
     walker = Walker()
     going = {node.outputs for node in gone}
     last = gone[-1].outputs
-    written = list(weights)
+    written: list[bytes | memoryview] = list(weights)
     for field in _graph_fields(walker, memoryview(model)):
         if field.number == NODE:
             outputs = _node(walker, field.data).outputs
@@ -145,16 +145,19 @@ def replace_nodes(
             if outputs in going:
                 continue
         if field.number != INNER:  # sizes of inner tensors, which may be others now
-            written.append(encoded(field.number, field.data))
-    return with_graph(model, b"".join(written))
+            written += (head(field.number, len(field.data)), field.data)
+    return with_graph(model, written)
 
 
-def with_graph(model: bytes, graph: bytes) -> bytes:
-    """A file with another graph, and everything beside it as it was."""
-    fields = Walker().fields(memoryview(model), "model", MODEL_FIELDS)
-    return b"".join(
-        encoded(GRAPH, graph) if field.number == GRAPH else _again(field) for field in fields
-    )
+def with_graph(model: bytes, graph: Sequence[bytes | memoryview]) -> bytes:
+    """A file with another graph, given piece by piece, and everything beside it as it was."""
+    whole: list[bytes | memoryview] = []
+    for field in Walker().fields(memoryview(model), "model", MODEL_FIELDS):
+        if field.number == GRAPH:
+            whole += (head(GRAPH, sum(map(len, graph))), *graph)
+        else:
+            whole.append(_again(field))
+    return b"".join(whole)
 
 
 def node(operator: str, inputs: Sequence[str], output: str, **attributes: int) -> bytes:

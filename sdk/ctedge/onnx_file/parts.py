@@ -18,7 +18,7 @@ from ctedge.onnx_file.guard import (
     TENSOR_FIELDS,
     VALUE_FIELDS,
 )
-from ctedge.onnx_file.wire import Field, Kind, Walker, encoded
+from ctedge.onnx_file.wire import Field, Kind, Walker, head
 
 _GRAPH, _NODE, _WEIGHT, _OUTPUT = 7, 1, 5, 12
 _NODE_INPUT, _NODE_OUTPUT, _WEIGHT_NAME, _VALUE_NAME = 1, 2, 8, 1
@@ -67,10 +67,12 @@ def part_of(model: bytes, outputs: Collection[str]) -> bytes:
     walker = Walker()
     parts = walker.fields(memoryview(model), "model", MODEL_FIELDS)
     (graph,) = (part.data for part in parts if part.number == _GRAPH)
-    return with_graph(model, b"".join(_graph(walker, graph, outputs)))
+    return with_graph(model, list(_graph(walker, graph, outputs)))
 
 
-def _graph(walker: Walker, graph: memoryview, outputs: Collection[str]) -> Iterator[bytes]:
+def _graph(
+    walker: Walker, graph: memoryview, outputs: Collection[str]
+) -> Iterator[bytes | memoryview]:
     fields = list(walker.fields(graph, "graph", GRAPH_FIELDS))
     needed = set(outputs)
     kept: set[int] = set()
@@ -91,7 +93,8 @@ def _graph(walker: Walker, graph: memoryview, outputs: Collection[str]) -> Itera
         else:
             stays = field.number != _INNER
         if stays:
-            yield encoded(field.number, field.data)
+            yield head(field.number, len(field.data))
+            yield field.data
 
 
 def _ends(walker: Walker, node: Field) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@
 `limits` says what each measure is held against, and why.
 """
 
-from ctedge.quality.assess import assess, look_closer
+from ctedge.quality.assess import assess, look_closer, looking_once
 from ctedge.quality.flag import Flag
 from ctedge.quality.judge import insist, judge
 from ctedge.quality.picture import judge_picture
@@ -34,5 +34,6 @@ __all__ = [
     "judge",
     "judge_picture",
     "look_closer",
+    "looking_once",
     "with_flags",
 ]

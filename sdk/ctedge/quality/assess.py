@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy.typing as npt
 
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import NoLungs
-from ctedge.lungs import LungMask, segment_lungs
+from ctedge.lungs import LungMask
 from ctedge.preprocessing import resample
 from ctedge.quality.image import measure
 from ctedge.quality.judge import judge
-from ctedge.quality.quality import LungsSeen, Quality
+from ctedge.quality.quality import ImageMeasures, LungsSeen, Quality
 from ctedge.quality.rules import with_flags
 from ctedge.quality.trained import USUAL, TrainedOn
 from ctedge.scan import CTScan
 from ctedge.spec import KERAS_EXAMPLE
+
+_Seen = WeakKeyDictionary[CTScan, tuple[LungMask | None, ImageMeasures]]
+
+#: What was seen of scans that are still there, while `looking_once` lasts.
+_SEEN: ContextVar[_Seen | None] = ContextVar("ctedge_seen", default=None)
 
 
 def assess(scan: CTScan | npt.ArrayLike, *, bundle: ModelBundle | None = None) -> Quality:
@@ -59,11 +68,32 @@ def look_closer(
     Returns:
         The whole quality, and the lungs, None where there are none.
     """
-    if lungs is None:
-        try:
-            lungs = segment_lungs(scan)
-        except NoLungs:
-            lungs = None
-    image = measure(scan, lungs, quality.field_mm)
+    known = _SEEN.get()
+    if known is not None and scan in known:
+        lungs, image = known[scan]
+    else:
+        lungs = _lungs_of(scan) if lungs is None else lungs
+        image = measure(scan, lungs, quality.field_mm)
+        if known is not None:
+            known[scan] = lungs, image
     seen = None if lungs is None else LungsSeen.of(lungs)
     return with_flags(replace(quality, lungs=seen, image=image), scan, trained), lungs
+
+
+@contextmanager
+def looking_once() -> Iterator[None]:
+    """Inside, each scan is looked at once, however many models judge it: it must not change."""
+    token = _SEEN.set(WeakKeyDictionary())
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
+
+
+def _lungs_of(scan: CTScan) -> LungMask | None:
+    from ctedge.lungs import segment_lungs
+
+    try:
+        return segment_lungs(scan)
+    except NoLungs:
+        return None

@@ -47,7 +47,7 @@ def with_flags(quality: Quality, scan: CTScan, trained: TrainedOn | None) -> Qua
     if sight is not None and not any(flag.code == "no-lungs" for flag in found):
         found += of_height(sight)
     if image is not None:
-        found += of_image(image, scan.shape[0], field_mm)
+        found += of_image(image, scan, field_mm)
     return replace(quality, flags=tuple(found))
 
 
@@ -160,24 +160,30 @@ def of_lungs(lungs: LungsSeen | None) -> Iterator[Flag]:
         yield _note("lungs-large", message, volume, limits.LARGE_LUNGS_ML)
 
 
-def of_image(image: ImageMeasures, columns: int, field_mm: Field) -> Iterator[Flag]:
-    """Noise, kernel, metal, contrast medium, and what fills the lungs."""
+def of_image(image: ImageMeasures, scan: CTScan, field_mm: Field) -> Iterator[Flag]:
+    """Noise, kernel, metal, contrast medium, and what fills the lungs.
+
+    The kernel that the header names is held against nothing, for every maker has names of its own;
+    it is said where it may explain a flag.
+    """
+    named = "" if scan.kernel is None else f"; reconstructed with {scan.kernel}"
     noise, frequency = image.noise_hu, image.noise_frequency
     if noise is not None and noise > limits.NOISE_HU:
         message = f"noise of {noise:.0f} HU hides faint ground glass (over {limits.NOISE_HU:.0f})"
-        yield _note("noise", message, noise, limits.NOISE_HU)
+        yield _note("noise", message + named, noise, limits.NOISE_HU)
     if noise is not None and noise < limits.NO_NOISE_HU:
         message = f"noise of {noise:.1f} HU: smoothed, or no scan"
-        yield _note("smooth", message, noise, limits.NO_NOISE_HU)
+        yield _note("smooth", message + named, noise, limits.NO_NOISE_HU)
     elif image.noise_frequency_per_mm is not None and field_mm is not None:
-        slowest = min(limits.NETWORK_COLUMNS / 2, limits.SMOOTH_FREQUENCY * columns) / field_mm[0]
+        fewest = min(limits.NETWORK_COLUMNS / 2, limits.SMOOTH_FREQUENCY * scan.shape[0])
+        slowest = fewest / field_mm[0]
         if image.noise_frequency_per_mm < slowest:
             found = image.noise_frequency_per_mm
             message = f"noise of {found:.2f} cycles/mm (under {slowest:.2f}): too smooth a kernel"
-            yield _note("smooth", message, found, slowest)
+            yield _note("smooth", message + named, found, slowest)
     if frequency is not None and frequency > limits.SHARP_FREQUENCY:
         message = f"noise of {frequency:.2f} cycles/pixel: sharper than any kernel of the phantoms"
-        yield _note("sharp", message, frequency, limits.SHARP_FREQUENCY)
+        yield _note("sharp", message + named, frequency, limits.SHARP_FREQUENCY)
     if image.metal_ml is not None and image.metal_ml > limits.METAL_ML:
         message = f"{image.metal_ml:.1f} mL above 3000 HU: metal, or undiluted contrast medium"
         yield _note("metal", message, image.metal_ml, limits.METAL_ML)

@@ -86,6 +86,7 @@ def _upright(volume: npt.NDArray[np.float32], spec: PreprocessSpec) -> HU:
 def _sampled(upright: HU) -> HU:
     """Some of its planes, the first and the last among them, and every n-th row and column."""
     depth, rows, columns = upright.shape
-    planes = np.unique(np.linspace(0, depth - 1, min(depth, _HEIGHT_SAMPLES)).round().astype(int))
+    evenly = np.linspace(0, depth - 1, min(depth, _HEIGHT_SAMPLES)).round().astype(int)
+    planes = sorted(set(evenly.tolist()))  # np.unique would import numpy.ma
     y, x = (max(1, round(count / _PLANE_SAMPLES)) for count in (rows, columns))
     return np.ascontiguousarray(upright[:, ::y, ::x][planes])

@@ -65,11 +65,19 @@ def read_scan(
     return _read(source, **how)
 
 
-def read_slices(source: Any) -> CTScan:
+def read_slices(
+    source: Any,
+    *,
+    series: str | None = None,
+    acquisition: int | None = None,
+    select: Literal["chest"] | None = None,
+    on_gap: Literal["error", "resample"] = "error",
+) -> CTScan:
     """Read what is judged slice by slice: a scan, or one axial CT slice of DICOM alone.
 
     Args:
         source: as `read_scan` takes it; or one DICOM file, stream or data set with one slice.
+        series, acquisition, select, on_gap: as in `read_scan`.
 
     Returns:
         As `read_scan`. Of a single slice the distance to the next is not known: 1 mm stands in
@@ -78,7 +86,9 @@ def read_slices(source: Any) -> CTScan:
     Raises:
         InputError, MissingExtra: as `read_scan`, which refuses a single slice.
     """
-    return _read(source, alone=True)
+    how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
+    _check_options(how)
+    return _read(source, alone=True, **how)
 
 
 def refuse_options(source: object, how: Mapping[str, object]) -> None:
@@ -126,7 +136,7 @@ def _read(source: Any, **how: Any) -> CTScan:
     path = path_of(source) if isinstance(source, (str, os.PathLike)) else None
     try:
         if path is None or path.is_dir() or is_dicom(path):
-            from ctedge.readers.dicom import read_dicom
+            from ctedge.readers.dicom.reading import read_dicom
 
             return read_dicom(source, **how)
         if not path.exists():

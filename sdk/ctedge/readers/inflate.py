@@ -44,20 +44,21 @@ def head_of(path: Path, count: int) -> bytes:
         OSError: the file cannot be read at all.
     """
     head = b""
-    for piece in pieces(path, most=MAX_BYTES):
+    for piece in pieces(path, most=MAX_BYTES, step=count):
         head += piece
         if len(head) >= count:
             break
     return head[:count]
 
 
-def pieces(path: Path, *, most: int) -> Iterator[bytes]:
+def pieces(path: Path, *, most: int, step: int = _STEP_BYTES) -> Iterator[bytes]:
     """The bytes of a file in order, inflated when it is gzip.
 
     Args:
         path: the file.
         most: how many bytes it should have; a gzip stream is not inflated far beyond that, and of
             any other file no more is read.
+        step: a piece has no more bytes.
 
     Raises:
         UnreadableScan: empty, truncated, damaged (the checksum differs), or far too large.
@@ -68,14 +69,14 @@ def pieces(path: Path, *, most: int) -> Iterator[bytes]:
     compressed = is_gzip(path)
     with path.open("rb") as stream:
         if compressed:
-            yield from _inflated(path, stream, min(most + _SPARE_BYTES, MAX_BYTES))
+            yield from _inflated(path, stream, min(most + _SPARE_BYTES, MAX_BYTES), step)
             return
-        while piece := stream.read(min(_STEP_BYTES, most)):
+        while piece := stream.read(min(step, most)):
             yield piece
             most -= len(piece)
 
 
-def _inflated(path: Path, stream: BinaryIO, most: int) -> Iterator[bytes]:
+def _inflated(path: Path, stream: BinaryIO, most: int, step: int) -> Iterator[bytes]:
     from isal import isal_zlib  # zlib's interface, two to three times faster
 
     broken: Any = isal_zlib.error
@@ -91,7 +92,7 @@ def _inflated(path: Path, stream: BinaryIO, most: int) -> Iterator[bytes]:
                     if not rest.startswith(_GZIP_MAGIC):
                         return  # padding after the last member, as tapes leave it
                     engine = isal_zlib.decompressobj(_GZIP_WINDOW)
-                piece = engine.decompress(rest, _STEP_BYTES)
+                piece = engine.decompress(rest, step)
                 rest = engine.unused_data if engine.eof else engine.unconsumed_tail
                 count += len(piece)
                 if count > most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,10 @@ def _read(path: Path) -> CTScan:
     _check_perpendicular(affine, layout, path)
     if layout.dtype.kind == "f" or order[2] != _SLICE_AXIS:
         scan = CTScan.from_oriented(_voxels(path, layout), affine, source=str(path))
-        planes, affine = scan.planes, scan.affine
-    else:
-        planes = NiftiPlanes(path, layout, order, flips)
-        affine = turned_affine(affine, layout.shape, order, flips)
+        return replace(scan, orientation_assumed=True) if layout.affine is None else scan
     return CTScan(
-        planes=planes,
-        affine=affine,
+        planes=NiftiPlanes(path, layout, order, flips),
+        affine=turned_affine(affine, layout.shape, order, flips),
         source=str(path),
         orientation_assumed=layout.affine is None,
     )

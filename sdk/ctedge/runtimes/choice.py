@@ -22,7 +22,6 @@ from typing import Any, Literal, get_args
 
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32, PRECISIONS
-from ctedge.engines.files import list_engines
 from ctedge.errors import (
     CTEdgeError,
     DigestMismatch,
@@ -33,6 +32,7 @@ from ctedge.errors import (
 )
 from ctedge.runtimes import Device, Runtime, RuntimeName
 from ctedge.runtimes.cuda_driver import find_device, why_no_device
+from ctedge.runtimes.gated import require_gate
 from ctedge.runtimes.verification import check_golden
 from ctedge.runtimes.versions import require_version
 
@@ -53,9 +53,9 @@ class Candidate:
         return "-".join(part for part in (self.runtime, self.device, self.precision) if part)
 
 
-#: Fastest first. Of pneumonia, in CPU seconds a volume on two cores with AVX512-BF16 and -VNNI:
-#: OpenVINO int8 0.14, bf16 0.18, fp32 0.35; ONNX Runtime fp32 0.43, int8 0.55 (taken only where it
-#: is named). An Intel GPU ("gpu") is taken only where it is named: nobody has measured one.
+#: Fastest first; of the CPU as measured (docs/speed.md), of GPUs as expected: nobody has measured
+#: one. ONNX Runtime's int8 is slower than its fp32, and an Intel GPU ("gpu") has been run by
+#: nobody: both are taken only where they are named.
 ORDER = (
     Candidate("tensorrt", "cuda"),
     Candidate("tensorrt-rtx", "cuda"),
@@ -216,8 +216,12 @@ def _open(
     require_version(candidate.runtime)
     device, name = candidate.device, bundle.name
     if device == "cuda" and probe and find_device() is None:
-        raise RuntimeUnavailable(why_no_device())
-    _require_gate(bundle, candidate)
+        raise RuntimeUnavailable(
+            why_no_device(),
+            expected="a driver that sees a GPU (nvidia-smi lists it)",
+            fix="install the driver, or go on with device='cpu'",
+        )
+    require_gate(bundle, candidate)
     if candidate.precision is None:
         return _open_engine(bundle, candidate, precision)
     model = bundle.model_bytes(candidate.precision)
@@ -230,28 +234,15 @@ def _open(
     return OnnxRuntime(model, name=name, device=device, precision=candidate.precision)
 
 
-def _require_gate(bundle: ModelBundle, candidate: Candidate) -> None:
-    if candidate.precision in (None, FP32):
-        return
-    variant = bundle.variant(candidate.precision)
-    if not variant.runtimes.get(candidate.name):
-        ran = "did not pass" if candidate.name in variant.runtimes else "never ran"
-        raise RuntimeUnavailable(
-            f"the gates of {candidate.precision} {ran} on {candidate.name}",
-            found=f"passed on {', '.join(name for name, held in variant.runtimes.items() if held)}",
-            fix=f"run `ctedge export precision {bundle.argument} --to {candidate.precision}"
-            f" --overwrite` where {candidate.runtime} is installed",
-        )
-
-
 def _open_engine(bundle: ModelBundle, candidate: Candidate, precision: str | None) -> Runtime:
+    from ctedge.engines.files import list_engines
+    from ctedge.runtimes.tensorrt_runtime import open_engine
+
     if not list_engines(bundle):
         raise RuntimeUnavailable(
             f"{bundle.name} has no engine for {candidate.runtime}",
             fix=f"ctedge export build-engine {bundle.argument} --runtime {candidate.runtime}",
         )
-    from ctedge.runtimes.tensorrt_runtime import open_engine
-
     wanted: Any = candidate.runtime
     return open_engine(bundle, runtime=wanted, precision=precision)
 

@@ -61,7 +61,7 @@ OUT_OF_MEMORY = 2
 
 #: After these the GPU goes on: no memory, too large a launch, and what a capture may not hold.
 #: After any other the context is lost, or nobody knows: nothing more is asked of it.
-_PASSING = {OUT_OF_MEMORY, 701, 800, 801, *range(900, 911)}
+PASSING = {OUT_OF_MEMORY, 701, 800, 801, *range(900, 911)}
 
 
 class CudaFailure(Exception):
@@ -78,7 +78,7 @@ class CudaFailure(Exception):
 
     @property
     def final(self) -> bool:
-        return self.code not in _PASSING
+        return self.code not in PASSING
 
     @property
     def fix(self) -> str:

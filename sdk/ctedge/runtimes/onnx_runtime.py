@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +13,11 @@ import numpy.typing as npt
 from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
 from ctedge.cpus import usable_cpus
-from ctedge.errors import InferenceFailed, RuntimeUnavailable
+from ctedge.errors import DeviceLost, InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line, version_of
 from ctedge.onnx_file.for_cpu import for_onnx_runtime
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
+from ctedge.runtimes.cpu_flags import why_int8_saturates
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -36,14 +38,25 @@ _PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     },
 }
 
+#: As ONNX Runtime words what the driver answered: "CUDA failure 700: an illegal memory access was".
+_CUDA_CODE = re.compile(r"CUDA failure (\d+)")
+_NO_MEMORY = re.compile(
+    r"failed to allocate memory|out of memory|bad_alloc|_STATUS_ALLOC_FAILED", re.IGNORECASE
+)
+_OF_THE_GPU = re.compile(r"CUDA|CUDNN|CUBLAS|EP_FAIL")
+
 _EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
+
+_START_AGAIN = "start the process again, and see with nvidia-smi whether the GPU is still there"
 
 #: Two distributions that install the same files over each other; pip does not object.
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
 class OnnxRuntime:
-    """One session on exactly one device.
+    """Sessions on exactly one device: one of the answers, and one for each set of maps asked for.
+
+    A GPU that is lost is said with `DeviceLost`, in that call and in every later one.
 
     Args:
         model: the bytes of an ONNX file that was checked before.
@@ -77,15 +90,8 @@ class OnnxRuntime:
         self._device, self._precision = device, precision
         self._model = model
         self.maps = tuple(output for output in output_names(model) if output in MAPS)
+        self._lost: str | None = None
         session = self._open(answers_of(model))
-        # ONNX Runtime lists GPU providers where there is no GPU, and then runs on the CPU.
-        if session.get_providers()[0] != provider:
-            raise RuntimeUnavailable(
-                f"ONNX Runtime fell back from the device {device!r}",
-                found=", ".join(session.get_providers()),
-                expected=provider,
-                fix="check the NVIDIA driver with nvidia-smi, or ask for device='cpu'",
-            )
         self._session: Any = session
         self._input = session.get_inputs()[0].name
         self._answers = [output.name for output in session.get_outputs()]
@@ -102,11 +108,9 @@ class OnnxRuntime:
         names = self._answers if outputs is None else list(outputs)
         session = self._session_for(names)
         try:
-            results = session.run(names, {self._input: batch})
+            results = self._results(session, names, batch)
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
-            raise InferenceFailed(
-                "ONNX Runtime failed", found=error, fix="free memory, or use smaller batches"
-            ) from error
+            raise self._failed(error) from error
         return dict(zip(names, results, strict=True))
 
     def close(self) -> None:
@@ -115,11 +119,44 @@ class OnnxRuntime:
             self._with_maps.clear()
             self._model = b""
 
+    def _results(
+        self, session: Any, names: Sequence[str], batch: npt.NDArray[np.float32]
+    ) -> list[npt.NDArray[np.float32]]:
+        """What the session answers, in arrays of the caller's own.
+
+        On a GPU the input is uploaded when it is bound, into the session's own capped memory, and
+        only the outputs that are named come back. Each call binds for itself, so threads share
+        nothing, and no later call writes over an answer.
+        Source: onnxruntime.ai/docs/api/python/api_summary.html ("Data on device", scenario 1).
+        """
+        if self._device == "cpu":
+            return list(session.run(names, {self._input: batch}))
+        binding = session.io_binding()
+        binding.bind_cpu_input(self._input, batch)
+        for name in names:
+            binding.bind_output(name)  # to the CPU
+        session.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
+
+    def _failed(self, error: Exception) -> InferenceFailed:
+        """Our error for a run that failed; after a lost GPU, every later one is refused as well."""
+        from ctedge.runtimes.cuda_memory import PASSING
+
+        code = _CUDA_CODE.search(str(error))
+        if self._device != "cuda" or code is None or int(code[1]) in PASSING:
+            return InferenceFailed("ONNX Runtime failed", found=error, fix=_advice(error))
+        self._lost = str(error)  # the error itself would hold this frame
+        return DeviceLost("the GPU failed", found=error, fix=_START_AGAIN)
+
     def _session_for(self, names: Sequence[str]) -> Any:
         """The session of the answers, or one that draws these maps too, opened when first asked."""
         with self._lock:
             if self._session is None:
                 raise InferenceFailed("the model was closed", fix="load it again")
+            if self._lost is not None:
+                raise DeviceLost(
+                    "the GPU was lost in an earlier call", found=self._lost, fix=_START_AGAIN
+                )
             if set(names) <= set(self._answers):
                 return self._session
             wanted = tuple(sorted(names))
@@ -134,17 +171,35 @@ class OnnxRuntime:
             return self._with_maps[wanted]
 
     def _open(self, model: bytes) -> Any:
-        if self._device == "cpu":
-            model = for_onnx_runtime(model)
-        options = [(self._provider, _PROVIDER_OPTIONS[self._device])]
+        """A session on the device that was asked for, and on no other."""
+        # Without VNNI sums of int8 would saturate. ONNX Runtime can add them exactly, more slowly:
+        # it writes each convolution's weights anew, which fails for those that slabs share.
+        exactly = self._precision == "int8" and why_int8_saturates() is not None
+        if self._device == "cpu" and not exactly:
+            model = for_onnx_runtime(model, self._precision)
+        providers = [(self._provider, _PROVIDER_OPTIONS[self._device])]
+        options = _session_options(self._ort, exactly=exactly)
         try:
-            return self._ort.InferenceSession(model, _session_options(self._ort), providers=options)
+            # With its fall-back, which is the default, a session whose GPU fails makes itself anew
+            # on the CPU, when it is opened and when it runs, and prints that.
+            session = self._ort.InferenceSession(
+                model, options, providers=providers, enable_fallback=0
+            )
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
             raise RuntimeUnavailable(
                 f"ONNX Runtime cannot load {self._called} on {self._device!r}",
                 found=error,
                 fix="run `ctedge doctor` to see what works on this machine",
             ) from error
+        # ONNX Runtime lists GPU providers where there is no GPU, and then runs on the CPU.
+        if session.get_providers()[0] != self._provider:
+            raise RuntimeUnavailable(
+                f"ONNX Runtime fell back from the device {self._device!r}",
+                found=", ".join(session.get_providers()),
+                expected=self._provider,
+                fix="check the NVIDIA driver with nvidia-smi, or ask for device='cpu'",
+            )
+        return session
 
 
 def installed_distributions() -> dict[str, str]:
@@ -166,7 +221,7 @@ def _import_onnxruntime(device: str) -> Any:
         import onnxruntime
     except ImportError as error:
         raise RuntimeUnavailable(
-            "no runtime is installed", found=error, fix=install_line(_EXTRAS[device])
+            "ONNX Runtime is not installed", found=error, fix=install_line(_EXTRAS[device])
         ) from error
     except Exception as error:  # a shared library that does not load
         raise _damaged_install(error, device) from error
@@ -183,11 +238,21 @@ def _damaged_install(found: object, device: str) -> RuntimeUnavailable:
     )
 
 
-def _session_options(ort: Any) -> Any:
+def _advice(error: Exception) -> str:
+    """What helps against a failure that is no lost GPU."""
+    said = str(error)
+    if _OF_THE_GPU.search(said) and not _NO_MEMORY.search(said):
+        return "load the model again; see with nvidia-smi whether the GPU is still there"
+    return "free memory, or use smaller batches"
+
+
+def _session_options(ort: Any, *, exactly: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # its warnings are about providers that nobody asked for
+    if exactly:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     # Threads sleep between predictions: beside the scanner the box has other work to do.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -1,8 +1,7 @@
 """OpenVINO on a CPU, or on an Intel GPU.
 
-Measured (pneumonia, two cores, OpenVINO 2026.4, CPU seconds): the throughput hint gives nothing and
-takes 1.7 times the memory, so there is latency alone; a model cache saves 0.03 of the 0.05 that
-loading takes, and would be a file that a native library trusts, so there is none.
+Latency is the only hint: throughput, which opens several streams, was tried and gave nothing for
+its memory. There is no model cache, which would be one more file that a native library trusts.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import importlib
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.extras import install_line
 from ctedge.onnx_file.for_cpu import for_openvino
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
+from ctedge.runtimes.cpu_flags import NATIVE_BF16, require_native
 
 _Batch = npt.NDArray[np.float32]
 
@@ -32,10 +31,6 @@ _DEVICES = {"cpu": "CPU", "gpu": "GPU"}
 #: What the operators compute in, by the precision of the file. Left alone, OpenVINO rounds float32
 #: to bfloat16 or float16 wherever the device can. What INT8 leaves unquantised stays float32.
 COMPUTES_IN = {FP32: "f32", "bf16": "bf16", "int8": "f32"}
-
-#: CPU flags of native bfloat16. With AVX-512 alone OpenVINO simulates it, slower than float32
-#: (docs.openvino.ai, bfloat16 inference).
-_NATIVE_BF16 = {"avx512_bf16", "amx_bf16"}
 
 #: Imported with the package; it sends a message to Google Analytics and leaves an id in ~/intel.
 _TELEMETRY = "openvino.tools.ovc"
@@ -98,7 +93,9 @@ class OpenVinoRuntime:
         if batch.dtype != np.float32:  # OpenVINO would cast it and say nothing
             raise InferenceFailed("the network takes float32", found=batch.dtype)
         try:
-            answers = self._network_for(names).run(batch)
+            network = self._network_for(names)
+            network.require(batch.shape)
+            answers = network.run(batch)
             return {name: answers[name] for name in names}
         except CTEdgeError:
             raise
@@ -178,15 +175,16 @@ class OpenVinoRuntime:
                 expected=" or ".join(COMPUTES_IN),
                 fix="leave precision out to take what works here",
             )
+        if self._device == "cpu":
+            require_native(self._precision)
         if self._precision != "bf16":
             return
         able = self._core.get_property(_DEVICES[self._device], "OPTIMIZATION_CAPABILITIES")
-        simulated = self._device == "cpu" and not has_native_bf16()
-        if "BF16" not in able or simulated:
+        if "BF16" not in able:
             raise RuntimeUnavailable(
                 "this CPU does not compute in bfloat16",
-                found="simulated by AVX-512" if "BF16" in able else ", ".join(able),
-                expected=" or ".join(sorted(_NATIVE_BF16)),
+                found=", ".join(able),
+                expected=" or ".join(NATIVE_BF16),
                 fix="leave precision out to take what works here",
             )
 
@@ -201,6 +199,18 @@ class _Compiled:
         self._compiled, self._one_by_one = compiled, one_by_one
         self._names = [port.get_any_name() for port in compiled.outputs]
         self._idle: list[Any] = []
+
+    def require(self, shape: tuple[int, ...]) -> None:
+        """Refuse what is no batch of this network; OpenVINO's words for it name no cause."""
+        axes = list(self._compiled.inputs[0].partial_shape)[1:]
+        sizes = [None if axis.is_dynamic else axis.get_length() for axis in axes]
+        fits = len(shape) == len(sizes) + 1 and shape[0] > 0
+        if not fits or any(size not in (None, n) for size, n in zip(sizes, shape[1:], strict=True)):
+            raise InferenceFailed(
+                "the batch does not fit the network",
+                found=shape,
+                expected=f"(1 or more, {', '.join(str(size or 'any') for size in sizes)})",
+            )
 
     def run(self, batch: _Batch) -> dict[str, _Batch]:
         try:
@@ -262,16 +272,6 @@ def devices() -> tuple[str, ...]:
         raise
     except Exception as error:  # plugins that do not load
         raise _damaged(error) from error
-
-
-def has_native_bf16() -> bool:
-    """Whether an x86 CPU has bfloat16 instructions; where it does not say, true."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("ascii", "replace").splitlines()
-    except OSError:
-        return True
-    flags = next((line.split() for line in lines if line.startswith("flags")), None)
-    return flags is None or bool(_NATIVE_BF16 & set(flags))
 
 
 def _damaged(found: object) -> RuntimeUnavailable:

@@ -10,6 +10,7 @@ Source: docs.nvidia.com/deeplearning/tensorrt (IExecutionContext; "CUDA Graphs")
 
 from __future__ import annotations
 
+import functools
 import math
 import traceback
 from collections import deque
@@ -195,8 +196,13 @@ class Lane:
         )
 
 
+@functools.cache
 def kept_log(trt: Any) -> Any:
-    """An `ILogger` that keeps the last warnings and errors in `lines`."""
+    """The module's `ILogger`, which keeps the last warnings and errors in `lines`.
+
+    There is one, and it lives as long as the process: TensorRT writes to the logger that it was
+    first given for as long as anything of anybody's lives.
+    """
 
     class Log(trt.ILogger):  # type: ignore[misc] # a class of the module that was imported
         def __init__(self) -> None:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-from ctedge.errors import InferenceFailed
+from ctedge.errors import DeviceLost, InferenceFailed
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
 from ctedge.runtimes.tensorrt_lane import Lane, forget_frames
 
@@ -34,7 +34,7 @@ class LanePool:
         self._changed = threading.Condition()
         self._lanes, self._free = [first], [first]
         self._most, self._busy = LANES, 0
-        self._closed = False
+        self._growing = self._closed = False
         self.lost: CudaFailure | None = None
 
     @property
@@ -52,8 +52,9 @@ class LanePool:
         """A lane for this thread alone, with the GPU made current.
 
         Raises:
-            InferenceFailed: the GPU failed or is lost, TensorRT failed, the pool was closed, or
-                this is a child of the process that made it.
+            DeviceLost: the GPU failed for good, now or in an earlier call.
+            InferenceFailed: the GPU failed otherwise, TensorRT failed, the pool was closed, or this
+                is a child of the process that made it.
         """
         if not self.here:
             raise InferenceFailed(
@@ -83,7 +84,7 @@ class LanePool:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            while self._busy:
+            while self._busy or self._growing:
                 self._changed.wait()
             lanes, self._lanes, self._free = self._lanes, [], []
             for lane in lanes:
@@ -99,29 +100,49 @@ class LanePool:
         with self._changed:
             while True:
                 self._require_usable()
-                if not self._free and len(self._lanes) < self._most:
-                    self._grow()
                 if self._free:
                     self._busy += 1
                     return self._free.pop()  # the last one used is the one that has its graph
-                self._changed.wait()
+                if self._growing or len(self._lanes) >= self._most:
+                    self._changed.wait()
+                else:
+                    self._grow()
 
     def _grow(self) -> None:
-        """One more lane, or, where that cannot be had, no more of them from now on."""
-        lane = None
-        with self._cuda.current():
-            try:
-                lane = self._more()
-            except CudaFailure as failure:
-                if failure.final:
-                    raise
-            except InferenceFailed:
-                pass
+        """One more lane, or, where that cannot be had, no more of them from now on.
+
+        The lock is let go meanwhile: TensorRT-RTX compiles for a new context, and those that run
+        give their lanes back.
+        """
+        self._growing = True
+        self._changed.release()
+        try:
+            lane = self._one_more()
+        finally:
+            self._changed.acquire()
+            self._growing = False
+            self._changed.notify_all()
         if lane is None:
             self._most = len(self._lanes)
         else:
             self._lanes.append(lane)
             self._free.append(lane)
+
+    def _one_more(self) -> Lane | None:
+        """A new lane; None where there is none to be had, which costs a call no more than a wait.
+
+        Raises:
+            CudaFailure: the GPU is lost.
+        """
+        with self._cuda.current():
+            try:
+                return self._more()
+            except CudaFailure as failure:
+                if failure.final:
+                    raise
+            except (InferenceFailed, RuntimeError, MemoryError):  # pybind11's own are the last two
+                pass
+        return None
 
     def _give_back(self, lane: Lane) -> None:
         with self._changed:
@@ -133,7 +154,7 @@ class LanePool:
         if self._closed:
             raise InferenceFailed("the model was closed", fix="load it again")
         if self.lost is not None:
-            raise InferenceFailed(
+            raise DeviceLost(
                 "the GPU was lost in an earlier call", found=self.lost, fix=self.lost.fix
             )
 
@@ -144,6 +165,7 @@ class LanePool:
         except CudaFailure as failure:
             if failure.final:
                 self.lost = failure
-            raise InferenceFailed("the GPU failed", found=failure, fix=failure.fix) from failure
+            kind = DeviceLost if failure.final else InferenceFailed
+            raise kind("the GPU failed", found=failure, fix=failure.fix) from failure
         except RuntimeError as error:  # pybind11 raises these of its own
             raise InferenceFailed("TensorRT failed", found=error, fix="load it again") from error

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
 from ctedge.errors import GateFailed
-from ctedge.lungs.network import shares
 from ctedge.tensor import network_batch
 
 #: Largest |difference| from a golden answer, by output: the same that the export's gate allows.
@@ -98,5 +97,7 @@ def _answers(
 ) -> Mapping[str, npt.ArrayLike]:
     """What a golden case records: the outputs, or, of lungs, the share of each."""
     if bundle.task == "lungs":
+        from ctedge.lungs.network import shares
+
         return shares(runtime.run(inputs[:, np.newaxis])["logits"])
     return runtime.run(network_batch(inputs, bundle.spec))

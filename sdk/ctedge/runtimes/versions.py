@@ -43,11 +43,6 @@ def require_version(runtime: str) -> None:
             raise error
 
 
-def fits(runtime: str) -> bool:
-    """Whether ctedge runs on the version that is installed of a runtime, if there is one."""
-    return not any(map(misfit, DISTRIBUTIONS[runtime]))
-
-
 def misfit(distribution: str) -> RuntimeUnavailable | None:
     """What is wrong with the version of a runtime's distribution; None where nothing is."""
     if distribution not in VERSIONS:

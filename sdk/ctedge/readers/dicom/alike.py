@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -95,4 +97,22 @@ def check_drift(label: str, slices: Sequence[Slice], normal: Floats) -> None:
             found=f"{slices[int(drift.argmax())].name} lies {drift.max():.1f} mm sideways",
             expected=f"at most {DRIFT_TOLERANCE_MM} mm",
             fix="reconstruct the series without tilt",
+        )
+
+
+def check_one_reconstruction(label: str, ordered: Sequence[Slice]) -> None:
+    """Refuse slices of several kernels in turn; one kernel after the other may be one scan.
+
+    Raises:
+        IrregularSeries: two reconstructions lie through each other.
+    """
+    named = [one.kernel for one in ordered if one.kernel]
+    kernels = Counter(named)
+    if len([*groupby(named)]) > len(kernels):
+        shown = [f"{kernel}: {count} slices" for kernel, count in kernels.items()]
+        raise IrregularSeries(
+            f"{label}: slices of several reconstructions lie through each other",
+            found="ConvolutionKernel " + ", ".join(shown[:4]),
+            expected="one reconstruction",
+            fix="export each reconstruction as a series of its own",
         )

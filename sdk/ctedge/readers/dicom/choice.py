@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ctedge.errors import CTEdgeError, IrregularSeries
 from ctedge.readers.dicom.images import Series
+from ctedge.readers.dicom.patients import strangers
 from ctedge.readers.dicom.pixels import check_decodable
 from ctedge.readers.dicom.series import listing
 from ctedge.readers.dicom.slices import Slice
@@ -60,7 +61,7 @@ def candidate(
     problem = _no_chest(series, volume)
     try:
         check_decodable(
-            {image.syntax: image.syntax_name for image in series.images},
+            series.syntaxes(volume.slices),
             label=label,
             bits_stored={one.values.bits_stored for one in volume.slices},
         )
@@ -78,8 +79,8 @@ def _said(error: CTEdgeError, label: str) -> str:
 
 def choose_chest(
     label: str, series: Sequence[Series], *, acquisition: int | None, on_gap: OnGap
-) -> tuple[Series, dict[str, str]]:
-    """The chest among several series; one alone has to be a chest, too.
+) -> tuple[Candidate, dict[str, str]]:
+    """The chest among several series of one patient; one alone has to be a chest, too.
 
     A series is a candidate when it makes one regular axial volume of at least 16 slices and
     180 mm from end to end, with a field of at least 220 mm, whose body part, where it is said, is
@@ -89,12 +90,14 @@ def choose_chest(
     all of this, nothing is chosen.
 
     Returns:
-        The series, and why others are no candidates, by their keys.
+        The chest, and why others are no candidates, by their keys.
 
     Raises:
-        IrregularSeries: no candidate, or several that are alike.
+        IrregularSeries: several patients, also where others' series are no candidates; no
+            candidate, or several that are alike.
         CodecUnavailable: candidates, but nothing installed decodes one of them.
     """
+    _check_patient(label, series)
     tried = [candidate(label, one, acquisition=acquisition, on_gap=on_gap) for one in series]
     chests = [one for one in tried if one.volume is not None and one.problem is None]
     locked = [one.locked for one in tried if one.locked is not None]
@@ -118,7 +121,18 @@ def choose_chest(
             fix='name one with series="..." (--series)',
         )
     problems = {one.series.key: one.problem for one in tried if one.problem is not None}
-    return chests[0].series, problems
+    return chests[0], problems
+
+
+def _check_patient(label: str, series: Sequence[Series]) -> None:
+    """Rules choose among the series of one patient, never a patient."""
+    if strangers([image.patient for one in series for image in one.images]):
+        raise IrregularSeries(
+            f"{label}: series of several patients in one folder",
+            found=listing(series),
+            expected="one PatientID, PatientName and PatientBirthDate to choose a chest of",
+            fix='name one with series="..." (--series; see `ctedge dicom list`)',
+        )
 
 
 def spacing_mm(volume: Volume) -> float:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ctedge.errors import IrregularSeries
 from ctedge.readers.dicom.opening import check_value
+from ctedge.readers.dicom.patients import IDENTITY
 
 #: Elements that are read of every header; the sequences are those of enhanced images.
 WANTED = (
@@ -20,9 +21,10 @@ WANTED = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
-    "PatientID",
+    *IDENTITY,
     "Modality",
     "ImageType",
+    "VolumeBasedCalculationTechnique",
     "BodyPartExamined",
     "ConvolutionKernel",
     "AcquisitionNumber",
@@ -59,6 +61,8 @@ _GROUP_OF = {
     "RescaleType": "PixelValueTransformationSequence",
     "AcquisitionNumber": "FrameContentSequence",
     "FrameType": "CTImageFrameTypeSequence",
+    "VolumeBasedCalculationTechnique": "CTImageFrameTypeSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
 }
 _NAME_IN_GROUP = {"AcquisitionNumber": "FrameAcquisitionNumber"}
 
@@ -127,6 +131,18 @@ def numbers(
             fix="export the series from the scanner again",
         )
     return tuple(values.tolist())
+
+
+def text_of(source: Any, keyword: str) -> str:
+    """The text of an element, of several values with backslashes; empty where it is absent.
+
+    Args:
+        source: a `Frame` or a `pydicom.Dataset`.
+        keyword: of the element.
+    """
+    value = source.get(keyword)
+    parts = [] if value is None else [value] if isinstance(value, str) else list(value)
+    return "\\".join(str(part).strip() for part in parts)
 
 
 def _shown(values: npt.NDArray[np.float64]) -> str:

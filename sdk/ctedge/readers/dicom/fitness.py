@@ -17,7 +17,8 @@ CT_CLASSES = (
 #: The class of a DICOMDIR, PS3.4 B.5.
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
-#: Image types that name a picture of something else than one slice, PS3.3 C.8.2.1.1.1 and vendors'.
+#: Image types that name a picture of something else than one slice, PS3.3 C.8.2.1.1.1 and C.8.16.1,
+#: and vendors'.
 _NO_SLICE = {
     "LOCALIZER": "a scout",
     "SCOUT": "a scout",
@@ -27,6 +28,15 @@ _NO_SLICE = {
     "DOSE_INFO": "a dose screen",
     "CSA REPORT": "a report",
     "PERFUSION": "a perfusion map",
+    **dict.fromkeys(
+        ("MIP", "MAX_IP", "MAXIMUM", "MINIP", "MIN_IP", "MINIMUM"), "a projection of many slices"
+    ),
+    **dict.fromkeys(("VRT", "VOLUME_RENDER", "SSD", "SURFACE_RENDER"), "a rendering"),
+    "CURVED_MPR": "a curved reconstruction",
+    **dict.fromkeys(
+        ("SUBTRACTION", "DIVISION", "MULTIPLICATION", "STD_DEVIATION", "QUANTITY"),
+        "a map calculated of other images",
+    ),
 }
 
 #: Rescale types whose values are HU; absent means HU, PS3.3 C.8.2.1.
@@ -72,7 +82,8 @@ def reason_of_frame(frame: Frame) -> str | None:
     """Why a frame of an object of CT is no picture of a slice in HU; None for one that is."""
     scale = str(frame.get("RescaleType") or "").strip().upper()
     other = None if scale in _HOUNSFIELD else f"its values are {scale}, not HU (RescaleType)"
-    return _other_picture(frame, "FrameType") or other
+    kind = _other_picture(frame, "FrameType")
+    return kind or _other_picture(frame, "VolumeBasedCalculationTechnique") or other
 
 
 def _other_picture(source: Any, keyword: str) -> str | None:

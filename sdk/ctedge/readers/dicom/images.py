@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ctedge.errors import CTEdgeError, IrregularSeries
+from ctedge.readers.dicom.elements import text_of
 from ctedge.readers.dicom.gather import DicomObject
 from ctedge.readers.dicom.opening import damaged, damaged_header
+from ctedge.readers.dicom.patients import IDENTITY, Patient, patient_of, strangers
 from ctedge.readers.dicom.slices import Slice, slices_of
 
 #: What stands before native pixels, by syntax: tag, length, and in explicit syntaxes the VR.
@@ -19,16 +19,6 @@ _ELEMENT_HEADER_BYTES = {
     "1.2.840.10008.1.2": 8,
     "1.2.840.10008.1.2.1": 12,
     "1.2.840.10008.1.2.2": 12,
-}
-
-
-#: Digests of patients are compared within a process, and of no use beyond it.
-_DIGEST_KEY = os.urandom(16)
-
-#: What must be the same on all images of a series, and how a message says that it is not.
-_SAME_FOR_ALL = {
-    "patient": "files of several patients under one series",
-    "frame_of_reference": "files of several frames of reference under one series",
 }
 
 
@@ -40,11 +30,10 @@ class Image:
         item: where it lies.
         study, series: their instance UIDs; "none" where they are not said.
         frame_of_reference: the UID of what its positions are measured from.
-        patient: a digest of PatientID, to tell patients apart; of another key in every process.
+        patient: digests, to tell patients apart.
         syntax: transfer syntax UID; empty for a data set in memory that does not say it.
         syntax_name: its name in the standard.
         original: the first value of ImageType is ORIGINAL.
-        kernel: ConvolutionKernel, empty where it is not said.
         body_part: BodyPartExamined in capitals, empty where it is not said.
         header: the `pydicom.Dataset`, to take the slices from.
         trailing_bytes: that follow the header in its file, where that can be told.
@@ -54,11 +43,10 @@ class Image:
     study: str
     series: str
     frame_of_reference: str
-    patient: bytes
+    patient: Patient
     syntax: str
     syntax_name: str
     original: bool
-    kernel: str
     body_part: str
     header: Any
     trailing_bytes: int | None
@@ -96,6 +84,11 @@ class Series:
             found += _slices_of(image)
         return tuple(found)
 
+    def syntaxes(self, slices: Sequence[Slice]) -> dict[str, str]:
+        """Transfer syntaxes of some of its slices, and their names."""
+        used = {one.syntax for one in slices}
+        return {image.syntax: image.syntax_name for image in self.images if image.syntax in used}
+
 
 def image_of(header: Any, item: DicomObject, trailing: int | None) -> Image:
     """What a header says of its object.
@@ -105,9 +98,10 @@ def image_of(header: Any, item: DicomObject, trailing: int | None) -> Image:
         item: the object.
         trailing: how many bytes follow the header, where that can be told.
     """
-    patient = _digest(text_of(header, "PatientID"))
+    patient = patient_of(header)
     if item.dataset is None:  # who the patient is need not stay in memory
-        header.pop("PatientID", None)
+        for keyword in IDENTITY:
+            header.pop(keyword, None)
     syntax = (getattr(header, "file_meta", None) or {}).get("TransferSyntaxUID")
     return Image(
         item=item,
@@ -118,41 +112,46 @@ def image_of(header: Any, item: DicomObject, trailing: int | None) -> Image:
         syntax=str(syntax or ""),
         syntax_name=str(getattr(syntax, "name", syntax) or ""),
         original=text_of(header, "ImageType").upper().startswith("ORIGINAL"),
-        kernel=text_of(header, "ConvolutionKernel"),
         body_part=text_of(header, "BodyPartExamined").upper(),
         header=header,
         trailing_bytes=trailing,
     )
 
 
-def text_of(header: Any, keyword: str) -> str:
-    """The text of an element, of several values with backslashes; empty where it is absent."""
-    value = header.get(keyword)
-    parts = [] if value is None else [value] if isinstance(value, str) else list(value)
-    return "\\".join(str(part).strip() for part in parts)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(errors="replace"), key=_DIGEST_KEY, digest_size=16).digest()
+def numbered(series: Sequence[Series]) -> list[int]:
+    """For each series the number of its patient, who is 1 for the first."""
+    known: list[set[Patient]] = []
+    numbers = []
+    for one in series:
+        own = {image.patient for image in one.images}
+        same = (place for place, his in enumerate(known) if not strangers([*his, *own]))
+        place = next(same, len(known))
+        if place == len(known):
+            known.append(set())
+        known[place] |= own
+        numbers.append(place + 1)
+    return numbers
 
 
 def _check_same(images: Sequence[Image]) -> None:
-    """Some archives give each image a frame of reference of its own: that tells nothing apart."""
-    first = images[0]
-    for field, what in _SAME_FOR_ALL.items():
-        if field == "frame_of_reference" and len({one.frame_of_reference for one in images}) == len(
-            images
-        ):
-            continue
-        others = [one for one in images if getattr(one, field) != getattr(first, field)]
-        if others:
-            names = f"{first.item.name}, and otherwise {others[0].item.name}"
-            raise IrregularSeries(
-                f"{first.series}: {what}",
-                found=names + (f" and {len(others) - 1} more" if len(others) > 1 else ""),
-                expected="one scan of one patient",
-                fix="sort the files into a folder for each scan, and pass one of them",
-            )
+    """One patient, and one frame of reference: what tells two scans under one series apart."""
+    strange = strangers([one.patient for one in images])
+    _refuse(images, strange, "files of several patients under one series")
+    frames = [one.frame_of_reference for one in images]
+    if len({*frames}) < len(frames):  # else each has its own, as some archives write it
+        strange = [place for place, uid in enumerate(frames) if uid != frames[0]]
+        _refuse(images, strange, "files of several frames of reference under one series")
+
+
+def _refuse(images: Sequence[Image], strange: Sequence[int], what: str) -> None:
+    if strange:
+        names = f"{images[0].item.name}, and otherwise {images[strange[0]].item.name}"
+        raise IrregularSeries(
+            f"{images[0].series}: {what}",
+            found=names + (f" and {len(strange) - 1} more" if len(strange) > 1 else ""),
+            expected="one scan of one patient",
+            fix="sort the files into a folder for each scan, and pass one of them",
+        )
 
 
 def _slices_of(image: Image) -> tuple[Slice, ...]:

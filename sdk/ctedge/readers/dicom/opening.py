@@ -97,7 +97,12 @@ def _parsed(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[A
         size = stream.seek(0, 2)
         stream.seek(0)
         bounded = _Bounded(stream)
-        header = pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(keywords))
+        try:
+            header = pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(keywords))
+        except Exception:
+            if bounded.beyond is not None:  # pydicom may have made another error of it
+                raise bounded.beyond from None
+            raise
         return header, None if bounded.inflates else size - stream.tell()
 
 
@@ -127,6 +132,7 @@ class _Bounded:
 
     Attributes:
         inflates: the rest was asked for at once, as pydicom does for deflated objects only.
+        beyond: what was raised because more was asked for.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -134,6 +140,7 @@ class _Bounded:
         self._bytes_left = MAX_HEADER_BYTES
         self._reads_left = MAX_HEADER_READS
         self.inflates = False
+        self.beyond: Unbearable | None = None
 
     def read(self, count: int = -1) -> bytes:
         """At most `count` bytes."""
@@ -144,7 +151,8 @@ class _Bounded:
         self._bytes_left -= len(data)
         self._reads_left -= 1
         if self._bytes_left < 0 or self._reads_left < 0:
-            raise Unbearable("a header without end")
+            self.beyond = Unbearable("a header without end")
+            raise self.beyond
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -115,6 +116,8 @@ def _native(pydicom: Any, one: Slice, source: Any) -> npt.NDArray[Any]:
 def _of_frames(pydicom: Any, one: Slice, header: Any, stream: Any) -> npt.NDArray[Any]:
     """Decode one compressed frame: the one that was checked, by the values that were checked."""
     offsets = [header.get(keyword) for keyword in _FRAME_TABLE[1:]]
+    if all(offsets):
+        _check_place(one, offsets, stream)
     frame = pydicom.encaps.get_frame(
         stream,
         one.frame,
@@ -124,3 +127,16 @@ def _of_frames(pydicom: Any, one: Slice, header: Any, stream: Any) -> npt.NDArra
     return decode_frame(
         frame, syntax=one.syntax, rows=one.rows, columns=one.columns, values=one.values
     )
+
+
+def _check_place(one: Slice, tables: Sequence[bytes], stream: Any) -> None:
+    """Refuse an extended offset table by which frames lie in another order, or outside the file."""
+    frames = range(max(one.frame - 1, 0), one.frame + 1)
+    starts, sizes = (
+        [struct.unpack_from("<Q", table, 8 * frame)[0] for frame in frames] for table in tables
+    )
+    here = stream.tell()
+    room = stream.seek(0, io.SEEK_END) - here
+    stream.seek(here)
+    if starts[-1] + sizes[-1] > room or (one.frame and starts[0] + sizes[0] > starts[1]):
+        raise damaged(one.name, "an extended offset table that is not that of its frames")

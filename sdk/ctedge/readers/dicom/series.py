@@ -10,10 +10,10 @@ from typing import Any
 from ctedge.errors import CTEdgeError, IrregularSeries, ScanNotFound
 from ctedge.extras import require
 from ctedge.progress import Begin, unseen
-from ctedge.readers.dicom.elements import WANTED
+from ctedge.readers.dicom.elements import WANTED, text_of
 from ctedge.readers.dicom.fitness import reason_to_leave_out
 from ctedge.readers.dicom.gather import DicomObject, Gathered, looks_like_dicom
-from ctedge.readers.dicom.images import Image, Series, image_of, text_of
+from ctedge.readers.dicom.images import Image, Series, image_of
 from ctedge.readers.dicom.opening import damaged, damaged_header, read_header
 from ctedge.readers.dicom.remains import cut_slices
 
@@ -43,12 +43,14 @@ class Found:
         series: of CT, in the order of their first file.
         excluded: what was left out, each with the reason.
         others: series of other modalities; their files are among the excluded.
+        reasons: by SeriesInstanceUID, why a file of it is among the excluded.
     """
 
     label: str
     series: tuple[Series, ...]
     excluded: tuple[str, ...]
     others: tuple[OtherSeries, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -59,6 +61,7 @@ class _Sorted:
     others: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     strays: list[DicomObject] = field(default_factory=list)
     excluded: list[tuple[DicomObject, str]] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
     damages: int = 0
 
     def add(self, pydicom: Any, item: DicomObject) -> None:
@@ -81,6 +84,7 @@ class _Sorted:
         except Exception as error:  # an element of a kind that nobody expects
             raise damaged_header(item.name, error) from error
         else:
+            self.reasons.setdefault(uids[1], reason)
             if modality not in ("", "CT"):
                 self.others[uids[0], uids[1], modality] += 1
 
@@ -157,6 +161,7 @@ def find_series(
             OtherSeries(study=study, uid=uid, modality=modality, files=files)
             for (study, uid, modality), files in read.others.items()
         ),
+        reasons=read.reasons,
     )
 
 
@@ -185,13 +190,21 @@ def choose(found: Found, wanted: str) -> Series:
     Raises:
         IrregularSeries: there is none of that name, or several.
     """
+    wanted = wanted.strip()
     named = [one for one in found.series if wanted in (one.uid, f"{one.study}/{one.uid}")]
     if len(named) == 1:
         return named[0]
+    if not named and wanted in found.reasons:
+        raise IrregularSeries(
+            f"{found.label}: the series {wanted} holds no CT slice",
+            found=found.reasons[wanted],
+            expected=f"one of {listing(found.series)}",
+            fix="pass the axial reconstruction of the scan",
+        )
     raise IrregularSeries(
         f"{found.label}: {'several studies have this series' if named else 'no such series'}",
         found=listing(named or found.series),
-        expected=wanted,
+        expected=wanted or "a SeriesInstanceUID, and not an empty text",
         fix='name study and series, as in series="STUDY/SERIES" (--series STUDY/SERIES)'
         if named
         else "pass one of the SeriesInstanceUIDs found",

@@ -5,11 +5,12 @@ Attributes: PS3.3 C.7.6.2 (image plane), C.8.2.1 (CT image), C.8.15 (enhanced CT
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ctedge.errors import IrregularSeries
-from ctedge.readers.dicom.elements import Frame, numbers
+from ctedge.readers.dicom.elements import Frame, numbers, text_of
 from ctedge.readers.dicom.fitness import reason_of_frame
 from ctedge.readers.dicom.gather import DicomObject
 from ctedge.readers.dicom.opening import damaged
@@ -20,6 +21,9 @@ MAX_FRAMES = 10_000
 
 #: A slice larger than this is none: the finest CT has 2048 x 2048 pixels.
 MAX_PIXELS = 4096 * 4096
+
+#: Characters of a kernel's name that are read: values of 16 each, PS3.5 6.2 (SH).
+MAX_KERNEL = 64
 
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
@@ -38,6 +42,7 @@ class Slice:
         position_mm: of the centre of the first pixel, in LPS.
         syntax: transfer syntax UID of the pixels; empty where it is not said.
         acquisition: AcquisitionNumber; None where it is not said.
+        kernel: ConvolutionKernel; empty where it is not said.
         values: how stored values become HU.
     """
 
@@ -51,6 +56,7 @@ class Slice:
     position_mm: tuple[float, ...]
     syntax: str
     acquisition: int | None
+    kernel: str
     values: StoredValues
 
 
@@ -115,5 +121,12 @@ def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int
         position_mm=numbers(name, frame, "ImagePositionPatient", 3),
         syntax=syntax,
         acquisition=None if acquisition in (None, "") else whole("AcquisitionNumber"),
+        kernel=text_of(frame, "ConvolutionKernel")[:MAX_KERNEL],
         values=stored_values(name, frame, big_endian=syntax == _BIG_ENDIAN),
     )
+
+
+def kernel_of(slices: Iterable[Slice]) -> str | None:
+    """The reconstruction kernel that all of them name; None where none is said, or several are."""
+    named = {one.kernel for one in slices}
+    return None if len(named) > 1 else named.pop() or None

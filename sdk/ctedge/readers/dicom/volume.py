@@ -16,7 +16,13 @@ import numpy.typing as npt
 
 from ctedge.errors import IrregularSeries
 from ctedge.readers.dicom.acquisitions import Acquisitions
-from ctedge.readers.dicom.alike import check_alike, check_drift, heights_of, normal_of
+from ctedge.readers.dicom.alike import (
+    check_alike,
+    check_drift,
+    check_one_reconstruction,
+    heights_of,
+    normal_of,
+)
 from ctedge.readers.dicom.slices import MAX_FRAMES, Slice
 
 Floats = npt.NDArray[np.float64]
@@ -134,6 +140,7 @@ def _ordered(
     ordered = [slices[place] for place in order]
     planes = _planes_of(label, ordered, normal, on_gap, acquisitions, left_out)
     together(lambda some: check_drift(label, some, normal), of=ordered)
+    check_one_reconstruction(label, ordered)
     return ordered, planes
 
 

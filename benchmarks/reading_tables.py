@@ -1,0 +1,105 @@
+"""The tables of times in docs/reading-dicom.md, made from `reading.json` and `codecs.json`.
+
+    python benchmarks/reading_tables.py --write
+
+A test holds the page to the files. What nobody has measured yet says so.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from result_file import RESULTS, machine_line
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reading-dicom.md"
+
+#: Where each table goes, and the file that it is made from.
+PLACES = {"reading": RESULTS / "reading.json", "codecs": RESULTS / "codecs.json"}
+
+NOT_TAKEN = "*Not taken yet.*"
+
+#: What the rows of `reading.json` are called, in their order.
+SERIES = {
+    "test_600_slices_uncompressed": "600 slices, uncompressed",
+    "test_124_slices_jpeg_lossless": "124 slices, JPEG Lossless",
+}
+
+
+def reading_rows(document: dict[str, Any]) -> Iterator[str]:
+    """One line of Markdown per series."""
+    yield machine_line(document, ("pydicom", "imagecodecs", "numpy", "scipy")) + "."
+    yield ""
+    ours = "ctedge | script | times faster | peak of ctedge, MiB | of the script | share"
+    yield f"| series of 512 x 512 | {ours} |"
+    yield "| --- |" + " ---: |" * 6
+    found = {one["name"]: one["extra_info"] for one in document["benchmarks"]}
+    for test, name in SERIES.items():
+        row = found.get(test)
+        if row is None:
+            yield f"| {name} | not taken yet |" + " |" * 5
+            continue
+        cells = [
+            name,
+            f"{row['seconds']:.2f} s",
+            f"{row['peer_seconds']:.2f} s",
+            f"{row['times_faster']:.1f}",
+            f"{row['peak_mib']:.0f}",
+            f"{row['peer_peak_mib']:.0f}",
+            f"{row['memory_share']:.0%}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def codec_rows(document: dict[str, Any]) -> Iterator[str]:
+    """One line of Markdown per frame: ctedge, then each of pydicom's plugins that decodes it."""
+    packages = ("imagecodecs", "pydicom", "python-gdcm", "pyjpegls", "pylibjpeg-openjpeg", "pillow")
+    yield f"{machine_line(document, packages)}; median of {document['rounds']}."
+    yield ""
+    yield "| frame | transfer syntax | ctedge, ms | pydicom's plugins, ms |"
+    yield "| --- | --- | ---: | --- |"
+    for row in document["rows"]:
+        size = " x ".join(map(str, row["shape"]))
+        folder, _, name = row["file"].rpartition("/")
+        source = name if folder in ("", "transfer_syntaxes") else folder
+        plugins = ", ".join(
+            f"{name} {ms:.1f}" for name, ms in sorted(row["pydicom_plugins_ms"].items())
+        )
+        uid = row["uid"].removeprefix("1.2.840.10008.")
+        cells = [
+            f"{source.partition('.dcm')[0]}, {size}",
+            f"{row['syntax'].partition(' (')[0]} ({uid})",
+            f"{row['ours_ms']:.1f}",
+            plugins or "none installed",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def page(text: str) -> str:
+    """The page with its tables between their marks.
+
+    Raises:
+        ValueError: the page lacks a mark.
+    """
+    for mark, path in PLACES.items():
+        table = NOT_TAKEN
+        if path.is_file():
+            document = json.loads(path.read_text())
+            table = "\n".join(reading_rows(document) if mark == "reading" else codec_rows(document))
+        opening, end = f"<!-- {mark} -->", "<!-- end -->"
+        before, found, rest = text.partition(opening)
+        if not found or end not in rest:
+            raise ValueError(f"docs/reading-dicom.md has no place from {opening} to {end}")
+        after = rest.partition(end)[2]
+        text = f"{before}{opening}\n\n{table}\n\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        PAGE.write_text(page(PAGE.read_text()))
+    else:
+        print(page("".join(f"<!-- {mark} -->\n<!-- end -->\n" for mark in PLACES)))
