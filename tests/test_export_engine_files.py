@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,6 @@ from ctedge.errors import (
 from ctedge.runtimes.cuda_driver import find_device
 from ctedge_export.engine.inspect import inspect_file
 from ctedge_export.engine.make import build_engine
-from ctedge_export.engine.progress import Unwatched
 from ctedge_export.engine.settings import Settings
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import gate_input
@@ -100,15 +98,29 @@ def test_the_lock_of_a_dead_build_holds_nobody(bundle: ModelBundle, tmp_path: Pa
     assert left_in(tmp_path) == ["small.engine", "small.json"]
 
 
-def test_ctrl_c_leaves_nothing(bundle: ModelBundle, tmp_path: Path) -> None:
-    class Interrupting(Unwatched):
-        def finish(self, phase: str) -> None:
-            if phase == "Building engine":
-                os.kill(os.getpid(), signal.SIGINT)
+_PRESSED = """
+import os, signal, sys
+from ctedge_export.engine.make import build_engine
+from ctedge_export.engine.progress import Unwatched
 
-    path = tmp_path / "small.engine"
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(bundle.path, runtime="tensorrt-rtx", output=path, watcher=Interrupting())
+class Interrupting(Unwatched):
+    def finish(self, phase):
+        if phase == "Building engine":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    build_engine(sys.argv[1], runtime="tensorrt-rtx", output=sys.argv[2], watcher=Interrupting())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_leaves_nothing(bundle: ModelBundle, tmp_path: Path) -> None:
+    """In a process of its own, which is what Ctrl-C is pressed on."""
+    command = [sys.executable, "-c", _PRESSED, str(bundle.path), str(tmp_path / "small.engine")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (answer.returncode, answer.stdout) == (0, "interrupted\n"), answer.stderr
     assert left_in(tmp_path) == []
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import pytest
 
+import ctedge.lungs
 import quality_factory as factory
 from command_here import call
 from command_line import run
@@ -68,11 +68,10 @@ def test_predict_strict_refuses_a_head(head):
 
 
 def test_several_models_look_at_a_scan_once(chest, monkeypatch):
-    looking = importlib.import_module("ctedge.quality.assess")  # the function hides its module
     looked_at = []
-    segment = looking.segment_lungs
+    segment = ctedge.lungs.segment_lungs
     monkeypatch.setattr(
-        looking, "segment_lungs", lambda scan: looked_at.append(scan) or segment(scan)
+        ctedge.lungs, "segment_lungs", lambda scan: looked_at.append(scan) or segment(scan)
     )
     said = call("predict", chest, "-m", "pneumonia", "-m", "severity", "--assess", "--json")
     assert said.returncode == 0, said.stderr
