@@ -27,14 +27,9 @@ OVERVIEW = (BENCHMARKS / "README.md").read_text()
 OLD = {
     "ablation.json",
     "covid-slices.json",
-    "cpu.json",
-    "explanation.json",
     "hrct-study.json",
     "keras-example.json",
-    "latency.json",
     "memory.json",
-    "reading.json",
-    "rewrites.json",
     "training-speed.json",
 }
 
