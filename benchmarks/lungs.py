@@ -105,7 +105,6 @@ def main() -> None:
     }
     result_file.write(
         options.output,
-        command=result_file.typed(),
         machine=machine,
         packages=PACKAGES,
         body=document,

@@ -215,7 +215,6 @@ def main() -> None:
         document = measure(options.cache or Path(folder), quick=options.quick)
     result_file.write(
         options.output,
-        command=result_file.typed(),
         machine=machine,
         packages=READERS,
         body=document,

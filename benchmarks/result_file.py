@@ -1,7 +1,7 @@
 """The form of every result file: what made it, and on what machine; then what was measured.
 
     machine = BenchMachine.here()  # before the work, which is load of its own
-    result_file.write(path, command=typed(), machine=machine, packages=("scipy",), body=found)
+    result_file.write(path, machine=machine, packages=("scipy",), body=found)
 
 A file names no host and no path of a machine. README.md, beside this module, lists the files.
 """
@@ -42,8 +42,8 @@ _ROOTED = re.compile(r"(?:(?<![\w./~])|(?<=file://))/([^/\s\"'`,;:()\[\]|<>]+)")
 def write(
     path: str | os.PathLike[str],
     *,
-    command: str,
     body: Mapping[str, Any],
+    command: str | None = None,
     machine: BenchMachine | None = None,
     packages: Iterable[str] = (),
 ) -> Path:
@@ -51,8 +51,8 @@ def write(
 
     Args:
         path: the file.
-        command: as a user types it in the repository's root; `typed` says it.
         body: what was measured, and the seeds where chance has a part.
+        command: as a user types it in the repository's root; default: what `typed` says.
         machine: as it was before the work; default: as it is now.
         packages: distributions that were measured besides those that `BenchMachine` names.
 
@@ -60,7 +60,7 @@ def write(
         OutputError: the disk is full, or a path of this machine is in it; what was measured then
             lies beside the file, under a name that no result file has.
     """
-    document = formed(command=command, body=body, machine=machine, packages=packages)
+    document = formed(command=command or typed(), body=body, machine=machine, packages=packages)
     text = json.dumps(document, indent=1) + "\n"
     found = paths_in(json.loads(text))
     if found:

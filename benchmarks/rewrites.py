@@ -278,9 +278,7 @@ def main() -> None:
     else:
         document = measure(options.models, options.rounds, None)
     if options.output:
-        result_file.write(
-            options.output, command=result_file.typed(), machine=machine, body=document
-        )
+        result_file.write(options.output, machine=machine, body=document)
     return None
 
 
