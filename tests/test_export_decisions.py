@@ -25,8 +25,8 @@ from ctedge.errors import GateFailed, InvalidBundle
 from ctedge.runtimes import verification
 from ctedge_export.cli import app
 from ctedge_export.gates.cases import Case
-from ctedge_export.gates.conversion import recorded_answers
 from ctedge_export.gates.inputs import gate_inputs
+from ctedge_export.gates.recorded import recorded_decisions
 from ctedge_export.network import tidy_volumes as tidy
 from ctedge_export.onnx_bundle import export_onnx
 from ctedge_export.reference import require_gates
@@ -190,7 +190,7 @@ def test_answers_to_other_scans_are_not_taken(few: ModelBundle) -> None:
     cases, gate = few_cases(SMALL), few.gates["task"]
 
     def taken(document: object, seen: Sequence[Case] = cases) -> bool:
-        return recorded_answers(document, seen, output="probability") is not None
+        return recorded_decisions(document, seen, output="probability") is not None
 
     assert taken(gate)
     wrong = (("name", "other"), ("mean_level", 200.0), ("keras", None), ("keras", 10**400))

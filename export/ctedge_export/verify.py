@@ -14,7 +14,7 @@ from ctedge.runtimes import open_runtime
 from ctedge.runtimes.verification import check_golden
 from ctedge_export.engine.verify import verify_engines
 from ctedge_export.gates import structural, task
-from ctedge_export.gates.conversion import KERAS, recorded_answers
+from ctedge_export.gates.recorded import KERAS, recorded_decisions
 from ctedge_export.gates.runners import Runner, runners
 from ctedge_export.precision.precision import make_bench
 from ctedge_export.precision.variant import Bench
@@ -46,9 +46,10 @@ def verify_bundle(
     The FP32 network answers the golden cases, the inputs that the bundle holds, as Keras did, and
     decides on the phantoms as Keras did, where the manifest holds what Keras answered; its
     structure is looked at. FP32 on other runtimes, and each other precision, answer the golden
-    cases and the inputs of the gates as FP32 does, and decide as it does. Engines: digests and
-    model everywhere, their own gate where a GPU can run them. A network that finds lungs has golden
-    cases and structure alone.
+    cases and the inputs of the gates as Keras did, and decide as it did; on scans that are given,
+    and where the manifest holds no answers, as FP32 does. Engines: digests and model everywhere,
+    their own gate where a GPU can run them. A network that finds lungs has golden cases and
+    structure alone.
 
     Args:
         bundle: a bundle's folder, or the name of a shipped one.
@@ -126,7 +127,7 @@ def _gates(verified: ModelBundle, bench: Bench, say: Say) -> list[Row]:
 def _decided(verified: ModelBundle, bench: Bench, say: Say) -> list[Row]:
     """The task gate of the FP32 network, against the answers of Keras that the manifest holds."""
     output = verified.output_names[-1]
-    reference = recorded_answers(verified.gates.get("task"), bench.cases, output=output)
+    reference = recorded_decisions(verified.gates.get("task"), bench.cases, output=output)
     if reference is None:
         say(f"the manifest holds no answers of the trained network to these {bench.source}")
         return []

@@ -33,6 +33,7 @@ from ctedge_export.engine.typed_network import require_share
 from ctedge_export.gates import numeric, task
 from ctedge_export.gates.cases import Case, gate_phantoms
 from ctedge_export.gates.inputs import GateInput, gate_inputs
+from ctedge_export.gates.recorded import reference
 from ctedge_export.gates.runners import Runner, onnx_runner
 from ctedge_export.lock import written_by_one
 
@@ -152,7 +153,7 @@ def judge(  # noqa: PLR0913 (keyword-only options)
     inputs: Sequence[GateInput] | None = None,
     cases: Sequence[Case] | None = None,
 ) -> EngineRecord:
-    """Hold an engine against the bundle's FP32 model, by numbers and by decisions.
+    """Hold an engine against the trained network, by numbers and by decisions.
 
     Args:
         record: the engine's.
@@ -165,15 +166,19 @@ def judge(  # noqa: PLR0913 (keyword-only options)
     shown = gate_inputs(bundle.spec) if inputs is None else tuple(inputs)
     labelled = gate_phantoms(bundle.spec) if cases is None else tuple(cases)
     everything = (*shown, *(case.shown for case in labelled))
-    reference = numeric.answers_of(onnx_runner(bundle.model), everything)
-    numbers = numeric.check(reference, runner, everything, precision=record.precision)
+    fp32 = numeric.answers_of(onnx_runner(bundle.model), everything)
+    expected = reference(bundle.gates, fp32, labelled)
+    numbers = numeric.check(
+        expected.answers, runner, everything, precision=record.precision, said=expected.said
+    )
     decided = task.check(
-        reference,
+        expected.answers,
         numeric.answers_of(runner, [case.shown for case in labelled]),
         labelled,
         precision=record.precision,
         threshold=None if bundle.task == "severity" else bundle.threshold,
         source="phantoms" if cases is None else "the user's scans",
+        called=expected.decided_by,
     )
     gate = DeviceGate(
         state=PASSED if numbers.passed and decided.passed else FAILED,

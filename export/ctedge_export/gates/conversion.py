@@ -11,11 +11,9 @@ gate again without Keras. Those to a user's own scans do not: they are about pat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ctedge.bundle.manifest import TASK_OUTPUTS
 from ctedge.bundle.variants import FP32
@@ -24,21 +22,14 @@ from ctedge.run_folder import RunFolder
 from ctedge_export.gates import against_keras, structural, task
 from ctedge_export.gates.cases import Case, gate_phantoms
 from ctedge_export.gates.inputs import GateInput
-from ctedge_export.gates.numeric import Answers, answers_of
+from ctedge_export.gates.numeric import answers_of
+from ctedge_export.gates.recorded import KERAS, mean_level
 from ctedge_export.gates.result import GateResult, number
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.network.onnx_model import Converted
 
 if TYPE_CHECKING:
     import keras
-
-#: What the reference of this conversion is called in the manifest.
-KERAS = "keras"
-
-#: Largest |difference| of an input's mean level (0 to 255) from the recorded one. Another CPU's
-#: last digit moves single voxels to the next level, 1e-5 of the mean; another chest moves it by
-#: far more.
-_SAME_MEAN = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,38 +146,10 @@ def _decisions(
         details["inputs"] = [
             {
                 "name": one.name,
-                "mean_level": _mean(one),
+                "mean_level": mean_level(one),
                 KERAS: number(reference[one.name][output]),
                 "found": number(found[one.name][output]),
             }
             for one in shown
         ]
     return replace(result, details=details)
-
-
-def recorded_answers(gate: object, cases: Sequence[Case], *, output: str) -> Answers | None:
-    """Keras' answers to these cases, where a manifest holds them; None otherwise.
-
-    Args:
-        gate: `gates.task` of a manifest, or what stands there.
-        cases: those of here; other ones than were looked at then have no answers.
-        output: what the network answers, "probability" or "score".
-    """
-    if not isinstance(gate, dict) or gate.get("output") != output:
-        return None
-    inputs, answers = gate.get("inputs"), Answers()
-    if not isinstance(inputs, list) or len(inputs) != len(cases):
-        return None
-    for record, case in zip(inputs, cases, strict=True):
-        said = record if isinstance(record, dict) else {}
-        answer, mean = said.get(KERAS), said.get("mean_level")
-        if not isinstance(answer, float) or not isinstance(mean, float):
-            return None
-        if said.get("name") != case.shown.name or abs(mean - _mean(case.shown)) > _SAME_MEAN:
-            return None
-        answers[case.shown.name] = {output: answer}
-    return answers
-
-
-def _mean(shown: GateInput) -> float:
-    return round(float(np.mean(shown.levels)), 4)

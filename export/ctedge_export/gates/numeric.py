@@ -1,7 +1,7 @@
-"""The numeric gate of a precision: the same answers as FP32, within the precision's tolerances.
+"""The numeric gate of a precision: the trained network's answers, within tolerances.
 
-The reference is the bundle's own FP32 file on ONNX Runtime's CPU provider, whose gate against Keras
-(1e-4) stands in the manifest.
+What they are says `ctedge_export.gates.recorded`: Keras', or where nobody knows those, the answers
+of the bundle's own FP32 file on ONNX Runtime's CPU provider, gated against Keras (1e-4).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ctedge_export.gates.runners import Runner
 #: Answers by input, then by output.
 Answers = dict[str, dict[str, float]]
 
-REFERENCE = "the bundle's FP32 model on onnxruntime CPUExecutionProvider, gated against Keras"
+FP32_MODEL = "the bundle's FP32 model on onnxruntime CPUExecutionProvider, gated against Keras"
 
 #: How many inputs run together, to see that the batch axis is one.
 _BATCH = 2
@@ -38,14 +38,16 @@ def check(
     inputs: Sequence[GateInput],
     *,
     precision: str,
+    said: str = FP32_MODEL,
 ) -> GateResult:
-    """Run inputs, alone and the last two in a batch, and hold the answers against FP32's.
+    """Run inputs, alone and the last two in a batch, and hold the answers against the reference's.
 
     Args:
-        reference: FP32's answers, of these inputs at least.
+        reference: the answers expected, of these inputs at least.
         runner: the file in its runtime.
         inputs: what to run.
         precision: gives the tolerances.
+        said: whose answers they are, for the record.
     """
     found = answers_of(runner, inputs)
     together = runner.run(np.concatenate([shown.batch for shown in inputs[-_BATCH:]]))
@@ -71,12 +73,15 @@ def check(
         figures=tuple(figures),
         broken=tuple(f"no number for {name!r}" for name in infinite[:1]),
         details={
-            "reference": REFERENCE,
+            "reference": said,
             "inputs": [
                 {
                     "name": name,
                     **{
-                        output: {"fp32": number(reference[name][output]), "found": number(value)}
+                        output: {
+                            "reference": number(reference[name][output]),
+                            "found": number(value),
+                        }
                         for output, value in answer.items()
                     },
                 }
@@ -94,7 +99,7 @@ def worst_inputs(
     precision: str,
     count: int,
 ) -> tuple[GateInput, ...]:
-    """The inputs whose answers are farthest from FP32's, the farthest first."""
+    """The inputs whose answers are farthest from the reference's, the farthest first."""
     limits = tolerances(precision)
     far = {}
     for record in result.details["inputs"]:

@@ -1,9 +1,8 @@
 """The task gate: on labelled scans, does a model decide as what it was made of does?
 
-That is Keras for the FP32 file, and the FP32 file for another precision or an engine. Classifier
-and slices: no label may change where the reference's probability is not within 0.01 of the
-threshold, and the AUC may change by 0.001 (INT8: 0.005). Severity: the mean absolute error of the
-score may change by 0.3.
+That is Keras, or the FP32 file on scans that nobody showed to Keras. Classifier and slices: no
+label may change where the reference's probability is not within 0.01 of the threshold, and the AUC
+may change by 0.001 (INT8: 0.005). Severity: the mean absolute error of the score may change by 0.3.
 """
 
 from __future__ import annotations

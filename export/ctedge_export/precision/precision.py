@@ -1,8 +1,8 @@
 """From a bundle to the same bundle with its network in further precisions, each gated.
 
-The reference is the bundle's own FP32 file, whose gate against Keras stands in the manifest:
-neither Keras nor the trained network is needed. All precisions asked for pass, or nothing is
-written.
+They are held against Keras' answers, which the manifest holds, and where it does not, against those
+of the bundle's own FP32 file: Keras itself is not needed. All precisions asked for pass, or nothing
+is written.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ctedge_export.gates.cases import (
 )
 from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.numeric import answers_of
+from ctedge_export.gates.recorded import reference
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.kept import keep
@@ -145,6 +146,7 @@ def make_bench(
     inputs = (*(case.shown for case in cases[:_LABELLED_INPUTS]), *inputs)
     scans = None if calibration is None else read_scans(calibration, spec)
     shown = {one.name: one for one in (*inputs, *(case.shown for case in cases))}
+    answers = answers_of(onnx_runner(network), tuple(shown.values()))
     return Bench(
         onnx_bytes=network,
         model=onnx.load_from_string(network),
@@ -153,7 +155,8 @@ def make_bench(
         inputs=inputs,
         cases=cases,
         source=f"{len(cases)} {'phantoms' if data is None else 'scans that were given'}",
-        answers=answers_of(onnx_runner(network), tuple(shown.values())),
+        answers=answers,
+        reference=reference(source.gates, answers, cases),
         scans=lambda: scans or calibration_phantoms(spec),
         calibrated_on=f"{CALIBRATION_COUNT} phantoms, half of them changed in grey levels or noise"
         if scans is None

@@ -11,6 +11,7 @@ from ctedge_export.gates import layerwise, numeric, structural, task
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import GateInput
 from ctedge_export.gates.numeric import Answers
+from ctedge_export.gates.recorded import Reference
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import HALF_PRECISIONS, Runner, onnx_runner, runners
 from ctedge_export.precision import bisect, calibration, half
@@ -41,6 +42,7 @@ class Bench:
         inputs: of the numeric gate.
         cases: of the task gate; `source` says where they come from.
         answers: FP32's, of inputs and cases.
+        reference: what other files are held against, of the same.
         scans: for calibration; `calibrated_on` says where they come from.
     """
 
@@ -52,22 +54,27 @@ class Bench:
     cases: tuple[Case, ...]
     source: str
     answers: Answers
+    reference: Reference
     scans: Callable[[], tuple[GateInput, ...]]
     calibrated_on: str
 
     def numeric(self, runner: Runner, precision: str) -> GateResult:
         """The numeric gate on all inputs."""
-        return numeric.check(self.answers, runner, self.inputs, precision=precision)
+        said = self.reference.said
+        return numeric.check(
+            self.reference.answers, runner, self.inputs, precision=precision, said=said
+        )
 
     def task_gate(self, runner: Runner, precision: str) -> GateResult:
         """The task gate on all cases."""
         return task.check(
-            self.answers,
+            self.reference.answers,
             numeric.answers_of(runner, [case.shown for case in self.cases]),
             self.cases,
             precision=precision,
             threshold=self.threshold,
             source=self.source,
+            called=self.reference.decided_by,
         )
 
 
@@ -216,7 +223,7 @@ def _quick_gate(
     """The gate that failed, for a bisection: numeric on the worst inputs alone."""
     worst = (
         numeric.worst_inputs(
-            bench.answers, failed, bench.inputs, precision=precision, count=_TELLING
+            bench.reference.answers, failed, bench.inputs, precision=precision, count=_TELLING
         )
         if failed.gate == "numeric"
         else ()
@@ -226,7 +233,8 @@ def _quick_gate(
         runner = onnx_runner(build(kept | further), precision)
         if failed.gate == "task":
             return bench.task_gate(runner, precision).passed
-        return numeric.check(bench.answers, runner, worst, precision=precision).passed
+        answers = bench.reference.answers
+        return numeric.check(answers, runner, worst, precision=precision).passed
 
     return passes
 
@@ -291,7 +299,7 @@ def _departure(
     if len(results) < 2:
         return "unknown: the structure is not as it should be", []
     (worst,) = numeric.worst_inputs(
-        bench.answers, results[1], bench.inputs, precision=precision, count=1
+        bench.reference.answers, results[1], bench.inputs, precision=precision, count=1
     )
     layers = layerwise.agreements(reference, onnx_bytes, worst, precision=precision)
     first = layerwise.first_bad(layers, precision=precision)
