@@ -10,7 +10,7 @@ import sys
 from ctedge import Classifier, CTEdgeError
 
 with Classifier.load("pneumonia") as classifier:  # every digest is checked here
-    classifier.warm_up()  # so that the first patient is not the slow one
+    classifier.warm_up()  # proves what it answers here, and the first patient is not the slow one
     for path in sys.argv[1:]:
         try:
             answer = classifier.predict(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping
@@ -20,16 +19,11 @@ from ctedge.doors.sources import Source, several
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.pipeline import Uses
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
+from ctedge.runtimes.verification import is_answer, warm_up
 from ctedge.tensor import network_batch
 
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Door[Any]")
-
-#: exp() of more than this overflows; the sigmoid is 0 or 1 to the last bit long before.
-_STEEP = 700.0
-
-#: The runtime's sigmoid is float32, perhaps approximated; more is another function.
-_SIGMOID_TOLERANCE = 1e-3
 
 
 class Door(ABC, Generic[Result]):
@@ -186,13 +180,14 @@ class Door(ABC, Generic[Result]):
         return self._uses.answers(several(sources), prepare, self._judge, ahead=ahead, keep=keep)
 
     def warm_up(self) -> None:
-        """Run the network once on air, so that the first scan is not the slow one.
+        """Answer the bundle's golden cases, so that the first scan is not the slow one.
 
         Raises:
-            InferenceFailed: the network cannot run, or its answer is not a finite number.
+            GateFailed: one is answered otherwise here than when it was exported.
+            InferenceFailed: the network cannot run.
         """
         with self._uses.running():
-            self._run(np.zeros((1, *self.bundle.spec.shape), np.float32))
+            warm_up(self.bundle, self._runtime)
 
     def close(self) -> None:
         """Wait for predictions that run, then free the runtime; others raise InferenceFailed."""
@@ -270,7 +265,7 @@ class Door(ABC, Generic[Result]):
             {name: float(values[index]) for name, values in numbers.items()}
             for index in range(count)
         ]
-        if not all(_is_answer(output) for output in outputs):
+        if not all(is_answer(output) for output in outputs):
             raise InferenceFailed(
                 f"the answer of {self.bundle.name} is none: not finite, or not what it should be",
                 found={name: answer.ravel()[:4].tolist() for name, answer in answers.items()},
@@ -287,13 +282,3 @@ class Door(ABC, Generic[Result]):
             "model": self.bundle.name,
             "model_digest": self.bundle.digest,
         }
-
-
-def _is_answer(outputs: dict[str, float]) -> bool:
-    """Whether outputs can be an answer at all: finite, a probability the sigmoid of its logit."""
-    if not all(math.isfinite(value) for value in outputs.values()):
-        return False
-    if "probability" not in outputs:
-        return True
-    logit = min(max(outputs["logit"], -_STEEP), _STEEP)
-    return abs(outputs["probability"] - 1.0 / (1.0 + math.exp(-logit))) <= _SIGMOID_TOLERANCE

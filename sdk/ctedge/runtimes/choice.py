@@ -33,7 +33,7 @@ from ctedge.errors import (
 from ctedge.runtimes import Device, Runtime, RuntimeName
 from ctedge.runtimes.cuda_driver import find_device, why_no_device
 from ctedge.runtimes.gated import require_gate
-from ctedge.runtimes.verification import check_golden
+from ctedge.runtimes.verification import check_golden, precision_of
 from ctedge.runtimes.versions import require_version
 
 _AUTO, _ENGINES = ("cpu", "cuda"), ("tensorrt", "tensorrt-rtx")
@@ -252,7 +252,7 @@ def _check(bundle: ModelBundle, opened: Runtime, candidate: Candidate, *, always
     if candidate == Candidate("onnxruntime", "cpu", FP32) and not always:
         return "gated when the bundle was exported"
     try:
-        cases, largest = check_golden(bundle, opened, precision=opened.name.rpartition("-")[2])
+        cases, largest = check_golden(bundle, opened, precision=precision_of(opened))
     except (GateFailed, InferenceFailed) as error:
         raise _CandidateFailed(
             error.what, found=error.found, expected=error.expected, fix=error.fix

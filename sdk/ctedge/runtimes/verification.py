@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Protocol
@@ -32,6 +33,13 @@ VARIANT_TOLERANCES = {
 }
 
 
+#: exp() of more than this overflows; the sigmoid is 0 or 1 to the last bit long before.
+_STEEP = 700.0
+
+#: The runtime's sigmoid is float32, perhaps approximated; more is another function.
+_SIGMOID_TOLERANCE = 1e-3
+
+
 class Answering(Protocol):
     """Something that answers as a `ctedge.runtimes.Runtime` does."""
 
@@ -48,6 +56,11 @@ class Answering(Protocol):
 def tolerances(precision: str) -> dict[str, float]:
     """Largest |difference| from the answers of reference, by output; any finite logit will do."""
     return TOLERANCES if precision == FP32 else VARIANT_TOLERANCES[precision]
+
+
+def precision_of(runtime: Answering) -> str:
+    """What a runtime's name ends with."""
+    return runtime.name.rpartition("-")[2]
 
 
 def check_golden(
@@ -90,6 +103,29 @@ def check_golden(
             if output in limits:
                 largest = max(largest, difference)
     return len(cases), largest
+
+
+def warm_up(bundle: ModelBundle, runtime: Answering) -> None:
+    """Run the golden cases; of a bundle that has none, which `verify` refuses, the network on air.
+
+    Raises:
+        GateFailed: a golden case is answered otherwise than it was.
+        InferenceFailed: the network cannot run.
+    """
+    if bundle.golden():
+        check_golden(bundle, runtime, precision=precision_of(runtime))
+    else:
+        runtime.run(np.zeros((1, *bundle.input_shape), np.float32))
+
+
+def is_answer(outputs: dict[str, float]) -> bool:
+    """Whether outputs can be an answer at all: finite, a probability the sigmoid of its logit."""
+    if not all(math.isfinite(value) for value in outputs.values()):
+        return False
+    if "probability" not in outputs:
+        return True
+    logit = min(max(outputs["logit"], -_STEEP), _STEEP)
+    return abs(outputs["probability"] - 1.0 / (1.0 + math.exp(-logit))) <= _SIGMOID_TOLERANCE
 
 
 def _answers(
