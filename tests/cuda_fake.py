@@ -35,8 +35,10 @@ class FakeDriver:
         self.calls: Counter[str] = Counter()
         self.misuse: list[str] = []
         self.tables: dict[str, dict[int, Any]] = {
-            name: {} for name in ("memory", "pinned", "streams", "graphs", "runnable", "tensorrt")
+            name: {}
+            for name in ("memory", "pinned", "locked", "streams", "graphs", "runnable", "tensorrt")
         }
+        self.uploads: list[tuple[int, int]] = []  # from which address, how many bytes
         self.retained = 0
         self.lost: int | None = None
         self.lacks: set[str] = set()  # as an older driver
@@ -190,12 +192,17 @@ class FakeDriver:
         if self._take("streams", stream) or stream in self._capturing:
             raise self.wrong("a stream was destroyed with work in it")
 
-    def _allocate(self, table: str, pointer: Any, size: int) -> int:
+    def _spoils_capture(self) -> bool:
+        """Whether this thread captures, which a call that is about memory ends."""
         mine = threading.get_ident()
-        for capture in self._capturing.values():
-            if capture["thread"] == mine:
-                capture["valid"] = False
-                return 900
+        found = [one for one in self._capturing.values() if one["thread"] == mine]
+        for capture in found:
+            capture["valid"] = False
+        return bool(found)
+
+    def _allocate(self, table: str, pointer: Any, size: int) -> int:
+        if self._spoils_capture():
+            return 900
         block = ctypes.create_string_buffer(b"\xff" * size, size)  # 0xffff... is not a number
         pointer[0] = ctypes.addressof(block)
         self.tables[table][pointer[0]] = block
@@ -213,6 +220,19 @@ class FakeDriver:
     def _cuMemFreeHost(self, address: int) -> None:
         self._take("pinned", address)
 
+    def _cuMemHostRegister_v2(self, address: int, size: int, flags: int) -> int:
+        if self._spoils_capture():
+            return 900
+        with self._lock:
+            for start, block in self.tables["locked"].items():
+                if start < address + size and address < start + len(block):
+                    return NUMBERS["CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED"]
+            self.tables["locked"][address] = (ctypes.c_char * size).from_address(address)
+        return 0
+
+    def _cuMemHostUnregister(self, address: int) -> None:
+        self._take("locked", address)
+
     def _copy(self, to: tuple[str, int], source: tuple[str, int], size: int, stream: int) -> None:
         def work() -> None:
             ctypes.memmove(self.block(*to, size), self.block(*source, size), size)
@@ -221,7 +241,9 @@ class FakeDriver:
         self.submit(stream, work)
 
     def _cuMemcpyHtoDAsync_v2(self, to: int, source: int, size: int, stream: int) -> None:
-        self._copy(("memory", to), ("pinned", source), size, stream)
+        table = "locked" if source in self.tables["locked"] else "pinned"
+        self.uploads.append((source, size))
+        self._copy(("memory", to), (table, source), size, stream)
 
     def _cuMemcpyDtoHAsync_v2(self, to: int, source: int, size: int, stream: int) -> None:
         self._copy(("pinned", to), ("memory", source), size, stream)

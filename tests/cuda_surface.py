@@ -37,6 +37,7 @@ CALLS = (
     *("cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2"),
     *("cuStreamCreate", "cuStreamSynchronize", "cuStreamDestroy_v2"),
     *("cuMemAlloc_v2", "cuMemFree_v2", "cuMemHostAlloc", "cuMemFreeHost"),
+    *("cuMemHostRegister_v2", "cuMemHostUnregister"),
     *("cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2"),
     *("cuStreamBeginCapture_v2", "cuStreamEndCapture"),
     *("cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuGraphExecDestroy", "cuGraphDestroy"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +35,12 @@ class NetworkInput:
     """A preprocessed volume and what was seen on the way.
 
     Attributes:
-        volume: float32, `spec.shape`, 0..1, C order, no batch or channel axis. Of several slices
-            (slices, rows, columns).
+        volume: float32, `spec.shape`, 0..1, C order, no batch or channel axis; or the array that
+            `resample` was given. Of several slices (slices, rows, columns).
         lowest_hu, highest_hu: the extremes among the voxels that were read, before clipping.
     """
 
-    volume: npt.NDArray[np.float32]
+    volume: npt.NDArray[Any]
     lowest_hu: float
     highest_hu: float
 
@@ -76,6 +77,7 @@ def resample(
     *,
     lung_mask: npt.ArrayLike | None = None,
     threads: int | None = None,
+    out: npt.NDArray[Any] | None = None,
 ) -> NetworkInput:
     """`preprocess`, together with the HU range that was read.
 
@@ -83,6 +85,8 @@ def resample(
         scan, spec, lung_mask: as of `preprocess`.
         threads: at most; None means as many as help. The result is the same, bit for bit. Planes
             that come from files are taken by one, while others read and decode.
+        out: where the volume is written, float32 or float16 of `spec.shape`; None makes an array.
+            The arithmetic is float32, and float16 is its rounding.
     """
     mask = _check_mask(scan, spec, lung_mask)
     array = in_memory(scan.planes)
@@ -93,7 +97,7 @@ def resample(
     # Where an axis lies backwards it is turned, and so are the indices that are read along it.
     turned = tuple(axis for axis in range(3) if strides[axis] < 0)
     slow, middle, fast = (_taps(scan, axis, spec, turned) for axis in order)
-    volume = np.empty(spec.shape, np.float32)
+    volume = _checked(out, spec)
     with contextlib.ExitStack() as reading:
         if array is None:
             coming = reading.enter_context(contextlib.closing(scan.planes.each(slow.inputs())))
@@ -123,6 +127,15 @@ def _taps(scan: CTScan, axis: int, spec: PreprocessSpec, turned: Collection[int]
     taps = Taps.of(size, spec.shape[place])
     flipped = spec.axes[place] != CANONICAL_AXES[axis]
     return taps.turned(size) if flipped != (axis in turned) else taps
+
+
+def _checked(out: npt.NDArray[Any] | None, spec: PreprocessSpec) -> npt.NDArray[Any]:
+    """Where the volume is written."""
+    if out is None:
+        return np.empty(spec.shape, np.float32)
+    if out.shape != spec.shape or out.dtype not in (np.float32, np.float16):
+        raise ValueError(f"out is {out.dtype} {out.shape}, not float32 or float16 {spec.shape}")
+    return out
 
 
 def _check_mask(

@@ -19,7 +19,7 @@ from ctedge.extras import require
 from ctedge.preprocessing import resample
 from ctedge.quality import LungsSeen, Quality, TrainedOn, insist, judge, look_closer, with_flags
 from ctedge.readers import read_scan
-from ctedge.runtimes import Runtime
+from ctedge.runtimes import Runtime, lend_input
 from ctedge.scan import CTScan
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ class _PreparedScan:
     """A scan as `PreprocessSpec` wants it, (1, *shape), and what is known of it.
 
     Attributes:
+        shown: float32, or in memory that the runtime has lent.
         share: how much of each lung is dense, where that is measured.
         to_explain: the scan, and which map to draw on it; a scan is large, and is held no longer.
         clock: has timed what was done so far.
     """
 
-    shown: npt.NDArray[np.float32]
+    shown: npt.NDArray[Any]
     source: str
     quality: Quality
     share: AffectedShare | None
@@ -91,7 +92,10 @@ class VolumeDoor(Door[Result]):
             scan = as_scan(source)
         with clock.stage("preprocess"):
             lungs = _lungs_of(scan) if self._spec.lungs_only else None
-            prepared = resample(scan, self._spec, lung_mask=lungs.on(scan) if lungs else None)
+            mask = lungs.on(scan) if lungs else None
+            lent = lend_input(self._runtime)
+            out = None if lent is None else lent[0, 0]
+            prepared = resample(scan, self._spec, lung_mask=mask, out=out)
             quality = judge(scan, prepared, spec=self._spec, trained=self._trained)
             if lungs is not None:
                 quality = replace(quality, lungs=LungsSeen.of(lungs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,24 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free what the runtime holds; calling it twice is harmless."""
         ...
+
+
+@runtime_checkable
+class Lender(Protocol):
+    """A runtime that can take an input from where preprocessing writes it, and copies no more."""
+
+    def lend_input(self) -> npt.NDArray[Any] | None:
+        """Memory (1, *bundle.input_shape) for one input, float32 or float16, to be written and run.
+
+        It is the caller's alone until the last array of it is gone. None: nothing can be lent now;
+        `run` takes any other array as well.
+        """
+        ...
+
+
+def lend_input(runtime: Runtime) -> npt.NDArray[Any] | None:
+    """What a runtime lends; None of one that lends nothing. Never waits, and raises nothing."""
+    return runtime.lend_input() if isinstance(runtime, Lender) else None
 
 
 def open_runtime(

@@ -1,6 +1,6 @@
 """GPU memory, pinned memory, streams and graphs: the NVIDIA driver's own calls, through ctypes.
 
-Not `cuda-bindings`: these twenty calls have had one binary interface since CUDA 11.4, the driver is
+Not `cuda-bindings`: these calls have had one binary interface since CUDA 11.4, the driver is
 there wherever a GPU works, and a Jetson's Python has no package of the bindings to match its
 driver. Each call is declared, and each answer checked.
 
@@ -42,6 +42,8 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuMemFree_v2": (_Address,),
     "cuMemHostAlloc": (_ToHandle, _Size, _UInt),
     "cuMemFreeHost": (_Handle,),
+    "cuMemHostRegister_v2": (_Handle, _Size, _UInt),
+    "cuMemHostUnregister": (_Handle,),
     "cuMemcpyHtoDAsync_v2": (_Address, _Handle, _Size, _Handle),
     "cuMemcpyDtoHAsync_v2": (_Handle, _Address, _Size, _Handle),
     "cuStreamBeginCapture_v2": (_Handle, _Int),
@@ -163,6 +165,11 @@ class Cuda:
         owner.callback(self, "cuMemFreeHost", pointer.value)
         held = (ctypes.c_ubyte * size).from_address(pointer.value or 0)
         return np.frombuffer(memoryview(held), np.dtype(dtype))
+
+    def lock(self, array: npt.NDArray[Any], owner: ExitStack) -> None:
+        """Let the GPU copy from and to an array's own memory by itself, until its owner ends."""
+        self("cuMemHostRegister_v2", array.ctypes.data, array.nbytes, 0)
+        owner.callback(self, "cuMemHostUnregister", array.ctypes.data)
 
     def upload(self, address: int, array: npt.NDArray[Any], stream: int) -> None:
         """Copy a contiguous array to the GPU, in the stream's order."""

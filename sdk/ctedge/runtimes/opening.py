@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
+from ctedge.runtimes import Device, Runtime, RuntimeName, lend_input, open_runtime
 
 
 class Opening:
-    """A runtime that is being opened. Whatever is asked of it waits, and raises what that raised.
+    """A runtime that is being opened. Whatever is asked of it waits, and raises what that raised;
+    only an input it does not lend before it is open.
 
     Args:
         opened: all the runtimes that are opened together.
@@ -40,6 +42,11 @@ class Opening:
         self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
     ) -> dict[str, npt.NDArray[np.float32]]:
         return self._runtime.run(batch, outputs=outputs)
+
+    def lend_input(self) -> npt.NDArray[Any] | None:
+        if not self._opened.done() or self._opened.exception() is not None:
+            return None
+        return lend_input(self._runtime)
 
     def close(self) -> None:
         if self._opened.exception() is None:  # else there is none

@@ -22,6 +22,7 @@ from ctedge.errors import (
     RuntimeUnavailable,
 )
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
+from ctedge.runtimes.pinned_inputs import PinnedInputs
 from ctedge.runtimes.tensorrt_lane import Lane, Tensors, forget_frames, kept_log, last_words
 from ctedge.runtimes.tensorrt_pool import LanePool
 
@@ -68,6 +69,8 @@ class TensorrtEngine:
             raise RuntimeUnavailable(
                 "the GPU cannot take the engine", found=failure, fix=failure.fix
             ) from failure
+        of_input = self._tensors.dtypes[self._tensors.input]
+        self._inputs = PinnedInputs(self._cuda, self._tensors.shape, of_input)
         self._pool = LanePool(self._cuda, first, self._new_lane)
 
     @property
@@ -89,6 +92,8 @@ class TensorrtEngine:
         self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
     ) -> dict[str, npt.NDArray[np.float32]]:
         """As `ctedge.runtimes.Runtime.run`; batches beyond the engine's largest go in parts.
+
+        What `lend_input` gave, whole, is uploaded from where it is; all else is copied first.
 
         Raises:
             InferenceFailed: a shape or output that the engine does not have, the GPU failed or is
@@ -112,6 +117,11 @@ class TensorrtEngine:
             parts = [lane.run(batch[at : at + most], names) for at in range(0, len(batch), most)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
+    def lend_input(self) -> npt.NDArray[Any] | None:
+        """As `ctedge.runtimes.Lender.lend_input`; None also of a closed model, or of a lost GPU."""
+        pool = self._pool
+        return self._inputs.lend() if pool and pool.here and pool.lost is None else None
+
     def lane(self) -> AbstractContextManager[Lane]:
         """An execution context for the calling thread alone, as `LanePool.lane` gives it."""
         if self._pool is None:
@@ -133,6 +143,7 @@ class TensorrtEngine:
         if self._pool is None or not self._pool.here:
             return
         failures = self._pool.close()
+        failures += self._inputs.close()
         failures += self._forget()
         if failures and self._pool.lost is None:  # else it was said, and its memory is gone
             text = "; ".join(failures)

@@ -1,9 +1,10 @@
 """One execution context of an engine, with a stream, buffers and a CUDA graph of its own.
 
-The way of a batch: cast into the pinned buffer, upload, run, download, copy out. Addresses are set
-once. When a shape comes for the second time in a row, all of that is captured and from then on
-launched as one graph: the first time TensorRT prepares what a capture may not hold, and a graph is
-good only for the state of the context that it was captured in, so another shape ends it.
+The way of a batch: cast into the pinned buffer, upload, run, download, copy out; an input that was
+lent is uploaded from where it is. Addresses are set once. When a shape comes for the second time in
+a row, run and download are captured and from then on launched as one graph: the first time TensorRT
+prepares what a capture may not hold, and a graph is good only for the state of the context that it
+was captured in, so another shape ends it. The upload stays outside, since its source changes.
 
 Source: docs.nvidia.com/deeplearning/tensorrt (IExecutionContext; "CUDA Graphs").
 """
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from ctedge.errors import InferenceFailed
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
+from ctedge.runtimes.pinned_inputs import is_lent
 
 #: Of ILogger.Severity: internal error, error, warning. The rest is kept by nobody.
 _WARNING = 2
@@ -93,11 +95,10 @@ class Lane:
     ) -> dict[str, npt.NDArray[np.float32]]:
         """The outputs named, copied out; the batch is no larger than `max_batch`."""
         self._reshape(batch.shape)
-        # What overflows in half precision is infinite there: no finite answer comes of it.
-        with np.errstate(over="ignore"):
-            np.copyto(self._views[self._tensors.input], batch, casting="same_kind")
         if self._graph is None and self._warm and self.uncaptured is None:
             self._capture()
+        source = batch if is_lent(batch, self._cuda) else self._copied(batch)
+        self._cuda.upload(self._addresses[self._tensors.input], source, self._stream)
         if self._graph is None:
             self._submit()
         else:
@@ -162,10 +163,16 @@ class Lane:
         }
         self._shape = shape
 
+    def _copied(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """A batch in the lane's own pinned memory, as the engine takes it."""
+        view = self._views[self._tensors.input]
+        # What overflows in half precision is infinite there: no finite answer comes of it.
+        with np.errstate(over="ignore"):
+            np.copyto(view, batch, casting="same_kind")
+        return view
+
     def _submit(self) -> None:
-        """Upload, run, download: given to the stream, not waited for."""
-        source = self._tensors.input
-        self._cuda.upload(self._addresses[source], self._views[source], self._stream)
+        """Run, download: given to the stream, not waited for."""
         self.enqueue()
         for name in self._tensors.outputs:
             self._cuda.download(self._views[name], self._addresses[name], self._stream)
