@@ -100,8 +100,14 @@ class Place:
 
 
 def environment(cpus: int | None = None) -> dict[str, str]:
-    """Without chatter, and without what this process was told of threads."""
-    here = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    """Without chatter, and without what this process was told of threads, and of bytecode: where
+    none may be written, an editable checkout is compiled with every start.
+    """
+    here = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.endswith("_NUM_THREADS") and name != "PYTHONDONTWRITEBYTECODE"
+    }
     limit = {} if cpus is None else {"CTEDGE_PEERS_CPUS": str(cpus)}
     return here | {"TF_CPP_MIN_LOG_LEVEL": "3"} | limit
 

@@ -14,7 +14,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 INSTALL_MB = 250
-IMPORT_MS = 150
+
+#: Of `import numpy`, all public names may take so many times.
+IMPORT_BY_NUMPY = 2.5
 
 MODULES = """
 import json, sys
@@ -44,7 +46,9 @@ def test_import_in_a_bare_environment(benchmark, bare_python):
         subprocess.run([bare_python, "-c", source], check=True)
         return time.perf_counter() - start
 
-    bare = statistics.median(run("pass") for _ in range(7))
+    bare, numpy = (
+        statistics.median(run(source) for _ in range(7)) for source in ("pass", "import numpy")
+    )
     benchmark.pedantic(run, (code,), rounds=7, warmup_rounds=1)
     added_ms = (benchmark.stats.stats.median - bare) * 1e3
     loaded = json.loads(subprocess.check_output([bare_python, "-c", MODULES]))
@@ -60,5 +64,5 @@ def test_import_in_a_bare_environment(benchmark, bare_python):
         "third_party_modules": [m for m in loaded if m not in sys.stdlib_module_names],
         "install_mb": round(size_mb, 1),
     }
-    assert added_ms <= IMPORT_MS
+    assert benchmark.stats.stats.median <= IMPORT_BY_NUMPY * numpy
     assert size_mb <= INSTALL_MB

@@ -11,11 +11,14 @@ from typing import Any
 
 import nibabel
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from bundle_factory import write_tiny
 from command_here import call
 from command_line import run
 from ctedge import InferenceFailed, RuntimeUnavailable
+from ctedge.cli import app
 from ctedge.doors import volume_door
 from ctedge.doors.by_task import load_doors, wait_for_networks
 from ctedge.runtimes import onnx_runtime, open_runtime, opening
@@ -54,6 +57,9 @@ OTHER_ROOMS = {
     "ctedge.readers.dicom.images",
     "numpy.ma",
 }
+
+#: What checks the words of a command that runs; each takes a help half as long again, or twice.
+CHECKS = {"pydantic", "pydantic_core", "numpy", "rich.console"}
 
 ONCE = ["--runtime", "onnxruntime", "--precision", "fp32", "--json"]
 
@@ -206,6 +212,47 @@ def test_a_command_imports_no_other(command):
     )
     said = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert said.splitlines()[-1] == f"[{command!r}]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["predict", "--help"],
+        ["dicom", "list", "--help"],
+        ["export", "onnx", "--help"],
+        ["train", "classifier", "--help"],
+        ["train", "data", "mosmed", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_help_imports_nothing_that_checks_words(words):
+    code = (
+        f"import sys; sys.argv = ['ctedge', *{words!r}]\n"
+        "from ctedge.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    said = subprocess.check_output([sys.executable, "-c", f"import json; {code}"], text=True)
+    assert CHECKS & set(json.loads(said.splitlines()[-1])) == set()
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself():
+    here = typer.main.get_command(app)
+    context = here.make_context("ctedge", ["doctor"], resilient_parsing=True)
+    short, whole = context.make_formatter(), context.make_formatter()
+    here.format_commands(context, short)
+    TyperGroup.format_commands(here, context, whole)  # of commands taken apart, options and all
+    assert "predict" in short.getvalue()
+    assert short.getvalue() == whole.getvalue()
+
+
+@pytest.mark.parametrize("word", ["--help=1", "--version=1"])
+def test_a_flag_still_takes_no_value(word):
+    answer = run(word)
+    assert answer.returncode == 2
+    assert "does not take a value" in answer.stderr
 
 
 def test_a_slip_of_the_keyboard_is_told_what_was_meant():

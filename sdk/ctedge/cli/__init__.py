@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copy
+import functools
 import gc
 import importlib
 import io
 import os
 import sys
+from inspect import getdoc  # `inspect` is a command here
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import ctedge
+from ctedge.cli.group import Group
 from ctedge.errors import CTEdgeError
 
 #: Our own, in the order of the help: each a function in the module of its name, or a group there.
@@ -37,36 +41,60 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """Our own commands, then those of the entry-point group, loaded when they are asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        from importlib.metadata import entry_points
-
-        added = {entry.name for entry in entry_points(group=COMMAND_GROUP)}
-        return [*COMMANDS, *sorted(added)]
+        return [*COMMANDS, *sorted(_added())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in COMMANDS:
             # None of them multiplies matrices in NumPy; beside a runtime, the threads that OpenBLAS
             # starts for that, and keeps spinning, cost as much as importing NumPy.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-            return _own(cmd_name)
-        from importlib.metadata import entry_points
-
-        for entry in entry_points(group=COMMAND_GROUP, name=cmd_name):
-            return typer.main.get_command(entry.load())
+            return _built(cmd_name)
+        if cmd_name in _added():
+            return typer.main.get_command(_added()[cmd_name].load())
         # A slip of the keyboard: typer looks here for what may have been meant.
-        self.commands.update({name: _own(name) for name in COMMANDS})
+        self.commands.update({name: _outline(name) for name in COMMANDS})
         return None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        # Names and first sentences: to take apart their options would take longer than all else.
+        outlines = {name: _outline(name) for name in self.list_commands(ctx)}
+        TyperGroup(commands=outlines).format_commands(ctx, formatter)
+
+
+@functools.cache
+def _added() -> dict[str, Any]:
+    """The entry points of the group, by name."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
 
 
 def _own(name: str) -> Any:
+    """The function, or the typer app, of one of our own commands."""
     module = importlib.import_module(f"ctedge.cli.{name}")
-    found = getattr(module, "app", None)
-    if found is None:
-        found = typer.Typer(**_PLAIN)
-        found.command(name)(getattr(module, name))
+    return getattr(module, "app", None) or getattr(module, name)
+
+
+def _built(name: str) -> Any:
+    found = _own(name)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(**_PLAIN)
+        found.command(name)(function)
+    return typer.main.get_command(found)
+
+
+def _outline(name: str) -> Any:
+    """A command for the list of commands: what it says of itself, without options or commands."""
+    found = _own(name) if name in COMMANDS else _added()[name].load()
+    if not isinstance(found, typer.Typer):
+        return TyperCommand(name, help=getdoc(found))
+    if found.registered_callback is not None:
+        found = copy.copy(found)
+        found.registered_commands, found.registered_groups = [], []
     return typer.main.get_command(found)
 
 

@@ -7,8 +7,10 @@ import typer
 from ctedge.cli.dicom_anonymize import anonymize
 from ctedge.cli.dicom_check import check
 from ctedge.cli.dicom_list import list_series
+from ctedge.cli.group import Group
 
 app = typer.Typer(
+    cls=Group,
     help="List, de-identify and check DICOM files.",
     rich_markup_mode=None,
     no_args_is_help=True,

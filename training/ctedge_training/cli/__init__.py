@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from ctedge.cli.group import Group
 from ctedge_training.cli import networks
 from ctedge_training.cli.ablate import ablate
 from ctedge_training.cli.data import data_app
@@ -13,6 +14,7 @@ from ctedge_training.cli.phantoms import phantoms
 from ctedge_training.cli.prepare import prepare
 
 app = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,

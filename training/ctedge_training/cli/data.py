@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
+from ctedge.cli.group import Group
+
 data_app = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
