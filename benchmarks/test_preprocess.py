@@ -30,7 +30,8 @@ from scipy import ndimage
 
 from ctedge import KERAS_EXAMPLE, SEVERITY_STUDY, CTScan, preprocess
 from ctedge.preprocessing import resample
-from ctedge.resampling import Resampling, Taps
+from ctedge.resampling import Resampling
+from ctedge.taps import Taps
 
 #: The promise: this many times faster than the published pipeline.
 TIMES_FASTER = 300
@@ -124,11 +125,12 @@ class _Limits:
         self._work = Resampling(
             fetch=lambda _index: self._same,
             taps=tuple(taps),
+            columns=self._walked.shape[2],
             window=spec.hu_window,
             mask=None,
             volume=np.empty(spec.shape, np.float32).transpose(places),
         )
-        self.threads = self._work.helpful_threads(self._walked.shape[2])
+        self.threads = self._work.helpful_threads()
         row_bytes = self._walked.shape[2] * voxels.itemsize
         self.touched_bytes = len(self._planes) * len(self._rows) * row_bytes
         self._pool = ThreadPoolExecutor(self.threads)

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.planes import in_memory
-from ctedge.resampling import Fetch, Resampling, Taps
+from ctedge.resampling import Fetch, Resampling
 from ctedge.scan import CTScan
 from ctedge.spec import CANONICAL_AXES, KERAS_EXAMPLE, PreprocessSpec
+from ctedge.taps import Taps
 
 #: The sides that an axis of an LAS array may run towards.
 _SIDES = ("LR", "AP", "SI")
@@ -107,11 +108,12 @@ def resample(
         work = Resampling(
             fetch=fetch,
             taps=(slow, middle, fast),
+            columns=scan.shape[order[2]],
             window=spec.hu_window,
             mask=None if mask is None else np.flip(mask, turned).transpose(order),
             volume=volume.transpose(places),
         )
-        helpful = work.helpful_threads(scan.shape[order[2]]) if threads is None else threads
+        helpful = work.helpful_threads() if threads is None else threads
         lowest, highest = work.run(1 if array is None else helpful)
     return NetworkInput(volume=volume, lowest_hu=lowest, highest_hu=highest)
 

@@ -1,6 +1,6 @@
 """Linear interpolation along three axes: the arithmetic of preprocessing, in NumPy and threads.
 
-Plane after plane, at a size that stays in a CPU's cache. The rows that the output reads are
+A few planes at a time, of a size that stays in a CPU's cache. The rows that the output reads are
 gathered first, which is the one time that they come from memory; then they are clipped, converted
 and mixed, then planes are mixed, and columns last, of which few are left by then. Every number is
 made by the same operations whichever thread makes it: the answer does not depend, to the last bit,
@@ -10,9 +10,11 @@ on how many there are.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,56 +23,35 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.cpus import usable_cpus
+from ctedge.taps import Taps
 
 Real = npt.NDArray[np.float32]
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 #: From an index along the slowest axis to the plane there, (middle, fast).
 Fetch = Callable[[int], npt.NDArray[Any]]
 
-#: A step on a plane takes 5 to 30 microseconds, and between any two a thread needs Python's lock:
-#: more threads than this wait for it.
+#: Output planes that are made together, and what they may hold: four of 128 x 512. Between any two
+#: steps a thread needs Python's lock, and to be woken for it takes tens of microseconds: where they
+#: are shorter, as on a single plane, two threads take as long as one. More leaves the cache.
+_TOGETHER = 8
+_VOXELS_TOGETHER = 1 << 18
+
+#: More threads than this wait for Python's lock, and for memory.
 MAX_THREADS = 4
 
 #: Voxels that are worth a thread: about a millisecond, several times what starting one costs.
 VOXELS_A_THREAD = 1 << 20
 
-#: Output planes that are put in place together. Where they lie along the output's fastest axis,
-#: eight float32 are half a cache line; with one alone, each line would be fetched sixteen times.
-_TOGETHER = 8
-
 #: Who comes first has the other CPUs to itself, and who comes meanwhile works alone: many callers
 #: are threads enough. Nobody waits for it, so a fork that leaves it locked does no harm.
 _helpers = threading.Lock()
 
-
-@dataclass(frozen=True, kw_only=True)
-class Taps:
-    """For each output index of one axis: the two input indices it reads, and the upper's share."""
-
-    lower: npt.NDArray[np.intp]
-    upper: npt.NDArray[np.intp]
-    share: Real
-
-    @classmethod
-    def of(cls, n_in: int, n_out: int) -> Taps:
-        """Aligned ends: output i reads i * (n_in - 1) / (n_out - 1)."""
-        step = (n_in - 1) / (n_out - 1) if n_out > 1 else 0.0
-        position = np.minimum(np.arange(n_out) * step, n_in - 1)
-        lower = np.floor(position).astype(np.intp)
-        upper = np.minimum(lower + 1, n_in - 1)
-        return cls(lower=lower, upper=upper, share=(position - lower).astype(np.float32))
-
-    def turned(self, n_in: int) -> Taps:
-        """The same where the input runs the other way."""
-        return Taps(lower=n_in - 1 - self.lower, upper=n_in - 1 - self.upper, share=self.share)
-
-    def __len__(self) -> int:
-        return len(self.lower)
-
-    def inputs(self) -> list[int]:
-        """The input indices, each once, in the order in which they are first asked for."""
-        return list(dict.fromkeys(np.stack([self.lower, self.upper], axis=1).ravel().tolist()))
+#: A thread's working memory is kept for the next scan, up to so many bytes: had from the system
+#: anew, it costs a fault for each of its pages, up to a quarter of all the time.
+_KEPT = 16 << 20
+_idle: deque[_Memory] = deque(maxlen=MAX_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +61,7 @@ class Resampling:
     Attributes:
         fetch: the planes across the slow axis.
         taps: of each axis.
+        columns: of the input, along its fastest axis.
         window: HU outside are clipped; its ends become 0 and 1.
         mask: what lies outside of it becomes the window's lower end.
         volume: where the output goes.
@@ -87,6 +69,7 @@ class Resampling:
 
     fetch: Fetch
     taps: tuple[Taps, Taps, Taps]
+    columns: int
     window: tuple[float, float]
     mask: npt.NDArray[np.bool_] | None
     volume: Real
@@ -97,7 +80,7 @@ class Resampling:
         Args:
             threads: at most. One fetches planes in the order of `Taps.inputs`, each once.
         """
-        starts = deque(range(0, len(self.volume), _TOGETHER))
+        starts = deque(range(0, len(self.volume), self.together))
 
         def work() -> tuple[float, float]:
             worker = _Worker(self)
@@ -106,96 +89,140 @@ class Resampling:
                     worker.fill(start)
             finally:  # after an error, or Ctrl-C, the other threads need not go on
                 starts.clear()
+                worker.end()
             return worker.lowest, worker.highest
 
         lowest, highest = zip(*_side_by_side(work, min(threads, len(starts))), strict=True)
         return min(lowest), max(highest)
 
-    def helpful_threads(self, columns: int) -> int:
-        """How many threads are worth starting, for planes of so many columns."""
+    @property
+    def together(self) -> int:
+        """How many planes of the output are made together."""
+        plane = len(self.taps[1]) * self.columns
+        return max(min(_TOGETHER, _VOXELS_TOGETHER // plane), 1)
+
+    def helpful_threads(self) -> int:
+        """How many threads are worth starting."""
         slow, middle, _ = self.taps
-        voxels = len(slow.inputs()) * 2 * len(middle) * columns
+        voxels = len(slow.inputs()) * 2 * len(middle) * self.columns
         return max(min(usable_cpus(), MAX_THREADS, voxels // VOXELS_A_THREAD), 1)
 
 
+class _Memory:
+    """Arrays that are used again and again, under names."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[str, npt.NDArray[np.uint8]] = {}
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(one.nbytes for one in self._bytes.values())
+
+    def array(
+        self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
+    ) -> npt.NDArray[Any]:
+        """The array of this name; it holds what the last of that name and shape was left with."""
+        wanted = math.prod(shape) * np.dtype(dtype).itemsize
+        if name not in self._bytes or self._bytes[name].nbytes < wanted:
+            self._bytes[name] = np.empty(wanted, np.uint8)
+        return self._bytes[name][:wanted].view(dtype).reshape(shape)
+
+
 class _Worker:
-    """One thread's share of the work, in arrays of its own that it uses again and again."""
+    """One thread's share of the work."""
 
     def __init__(self, job: Resampling) -> None:
         self._job = job
-        _, middle, fast = job.taps
-        self._rows = np.concatenate([middle.lower, middle.upper])
-        self._row_share = middle.share[:, np.newaxis]
-        self._kept: dict[int, Real] = {}
-        self._spare: list[Real] = []
-        self._block = np.empty((_TOGETHER, len(middle), len(fast)), np.float32)
-        self._side = np.empty(self._block.shape[1:], np.float32)
-        self._raw = np.empty((0, 0))
+        middle = job.taps[1]
+        self._rows = np.stack([middle.lower, middle.upper])
+        self._memory = _taken(_idle) or _Memory()
+        plane = len(middle), job.columns
+        self._mixed = self._memory.array("mixed", (2 * job.together, *plane))
+        # Written out: NumPy is slower where it repeats a number along the fastest axis.
+        self._row_share = np.broadcast_to(middle.share[:, np.newaxis], plane).copy()
+        self._slots: dict[int, int] = {}
         self.lowest, self.highest = np.inf, -np.inf
 
     def fill(self, start: int) -> None:
         """A few planes of the output, from `start` on."""
+        slow, _, fast = self._job.taps
         low, high = self._job.window
-        part = self._job.volume[start : start + _TOGETHER]
-        block = self._block[: len(part)]
-        for index, plane in enumerate(block, start):
-            self._make(index, plane)
+        part = slice(start, start + self._job.together)
+        self._need(slow.inputs(part))
+        wide = self._mixed_planes(part)
+        side, block = (
+            self._memory.array(name, (*wide.shape[:2], len(fast))) for name in ("side", "block")
+        )
+        # "clip" only in that it buffers nothing, as "raise" would: no index is outside.
+        wide.take(fast.lower, axis=2, out=side, mode="clip")
+        wide.take(fast.upper, axis=2, out=block, mode="clip")
+        _mix(side, block, fast.share, block)
         block -= np.float32(low)
         block *= np.float32(1.0 / (high - low))
-        part[...] = block
+        self._job.volume[part] = block
 
-    def _make(self, index: int, out: Real) -> None:
-        """One output plane, in HU."""
-        slow, _, fast = self._job.taps
-        below, above = self._read_by(index)
-        for old in self._kept.keys() - {below, above}:
-            self._spare.append(self._kept.pop(old))
-        lower, upper = self._plane(below), self._plane(above)
-        last_use = above != below and above not in self._read_by(index + 1)
-        wide = self._kept.pop(above) if last_use else self._empty_plane()
-        _mix(lower, upper, slow.share[index], wide)
-        wide.take(fast.lower, axis=1, out=self._side, mode="clip")
-        wide.take(fast.upper, axis=1, out=out, mode="clip")
-        _mix(self._side, out, fast.share, out)
-        self._spare.append(wide)
+    def end(self) -> None:
+        """Leave the working memory to the next."""
+        if self._memory.size <= _KEPT:
+            _idle.append(self._memory)
 
-    def _read_by(self, index: int) -> list[int]:
-        """The two planes of the input that one of the output reads; none after the last."""
+    def _need(self, indices: Sequence[int]) -> None:
+        """Have these planes of the input mixed; those that still are from before are not fetched.
+
+        Args:
+            indices: each once, in the order in which planes may be fetched.
+        """
+        kept = [index for index in indices if index in self._slots]
+        missing = [index for index in indices if index not in self._slots]
+        if kept:
+            self._mixed[: len(kept)] = self._mixed[[self._slots[index] for index in kept]]
+        self._slots = {index: slot for slot, index in enumerate(kept + missing)}
+        fetched = ((index, self._job.fetch(index)) for index in missing)
+        # Slices of a DICOM series may differ in type, each with a rescaling of its own.
+        for _, alike in itertools.groupby(list(fetched), key=lambda one: one[1].dtype):
+            self._mix_rows(dict(alike))
+
+    def _mix_rows(self, planes: Mapping[int, npt.NDArray[Any]]) -> None:
+        """Clip planes of one type, and mix those rows of them that the output reads."""
+        raw = self._gathered(list(planes.values()))
+        self.lowest = min(self.lowest, float(raw.min()))
+        self.highest = max(self.highest, float(raw.max()))
+        clipped = _clip(raw, self._job.window, self._memory.array("real", raw.shape))
+        if self._job.mask is not None:
+            for part, index in zip(clipped, planes, strict=True):
+                part[~self._job.mask[index][self._rows]] = self._job.window[0]
+        first = self._slots[next(iter(planes))]
+        out = self._mixed[first : first + len(planes)]
+        _mix(clipped[:, 0], clipped[:, 1], self._row_share, out)
+
+    def _gathered(self, planes: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """A copy of the rows that are read: (planes, lower and upper, output rows, columns)."""
+        shape = (len(planes), *self._rows.shape, self._job.columns)
+        raw = self._memory.array("raw", shape, planes[0].dtype)
+        for plane, out in zip(planes, raw, strict=True):
+            if plane.flags.c_contiguous:
+                plane.take(self._rows, axis=0, out=out, mode="clip")
+            else:  # `take` would copy the whole plane first
+                out[...] = plane[self._rows]
+        return raw
+
+    def _mixed_planes(self, part: slice) -> Real:
+        """Planes of the output before their columns are mixed: (planes, output rows, columns)."""
         slow = self._job.taps[0]
-        return [int(taps[index]) for taps in (slow.lower, slow.upper) if index < len(slow)]
-
-    def _plane(self, index: int) -> Real:
-        """(output rows, input columns) of HU inside the window. Not to be changed."""
-        if index not in self._kept:
-            raw = self._gathered(self._job.fetch(index))
-            self.lowest = min(self.lowest, float(raw.min()))
-            self.highest = max(self.highest, float(raw.max()))
-            clipped = _clip(raw, self._job.window, self._real)
-            if self._job.mask is not None:
-                inside = self._job.mask[index].take(self._rows, axis=0)
-                clipped[~inside] = self._job.window[0]
-            lower, upper = np.split(clipped, 2)
-            self._kept[index] = self._empty_plane()
-            _mix(lower, upper, self._row_share, self._kept[index])
-        return self._kept[index]
-
-    def _gathered(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A copy of the rows that are read: first all lower ones, then all upper ones."""
-        shape = len(self._rows), plane.shape[1]
-        if (self._raw.shape, self._raw.dtype) != (shape, plane.dtype):
-            self._raw = np.empty(shape, plane.dtype)
-            self._real = np.empty(shape, np.float32)
-        if plane.flags.c_contiguous:
-            # "clip" only in that it buffers nothing, as "raise" would: no index is outside.
-            plane.take(self._rows, axis=0, out=self._raw, mode="clip")
-        else:  # `take` would copy the whole plane first
-            self._raw[...] = plane[self._rows]
-        return self._raw
-
-    def _empty_plane(self) -> Real:
-        if self._spare:
-            return self._spare.pop()
-        return np.empty((len(self._row_share), self._raw.shape[1]), np.float32)
+        share = slow.share[part]
+        lower, upper = (
+            [self._slots[index] for index in taps[part].tolist()]
+            for taps in (slow.lower, slow.upper)
+        )
+        wide = self._memory.array("wide", (len(share), *self._mixed.shape[1:]))
+        if [*lower, *upper] == [*range(0, 2 * len(share), 2), *range(1, 2 * len(share), 2)]:
+            below, above = (self._mixed[first : 2 * len(share) : 2] for first in (0, 1))
+            _mix(below, above, share[:, np.newaxis, np.newaxis], wide)
+        else:  # some planes of the input are read by several of the output
+            for plane, low, high, weight in zip(wide, lower, upper, share, strict=True):
+                _mix(self._mixed[low], self._mixed[high], weight, plane)
+        return wide
 
 
 def _mix(
@@ -229,10 +256,10 @@ def _clip(raw: npt.NDArray[Any], window: tuple[float, float], real: Real) -> npt
     return np.clip(raw, low, high, out=real, dtype=working, casting="same_kind")
 
 
-def _taken(starts: deque[int]) -> int | None:
+def _taken(some: deque[Item]) -> Item | None:
     """The next one; None where another thread has taken the last."""
     try:
-        return starts.popleft()
+        return some.popleft()
     except IndexError:
         return None
 
