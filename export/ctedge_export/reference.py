@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from ctedge.bundle import gates as bundle_gates
+from ctedge.bundle.gates import EXPORT_AGAIN
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import InvalidBundle, WrongTask
 from ctedge_export.gates import structural
 
 #: The tasks that have gates for other precisions and for engines.
 TASKS = ("classifier", "severity", "slices")
-
-_AGAIN = "export it again with `ctedge export onnx RUN_FOLDER -o BUNDLE --overwrite`"
 
 
 def require_gates(source: ModelBundle, *, made: str = "other precision") -> None:
@@ -30,27 +30,7 @@ def require_gates(source: ModelBundle, *, made: str = "other precision") -> None
             expected=" or ".join(TASKS),
             fix="use it as it is, in FP32",
         )
-    gates = source.gates
-    gate = gates.get("onnx")
-    if not isinstance(gate, dict) or gate.get("passed") is not True:
-        raise InvalidBundle(
-            f"{source.name} has no gate result of its FP32 model against Keras",
-            found="a manifest without gates.onnx.passed",
-            expected="a bundle that `ctedge export onnx` wrote",
-            fix=_AGAIN,
-        )
-    failed = [
-        name
-        for name, gate in gates.items()
-        if isinstance(gate, dict) and gate.get("passed", True) is not True
-    ]
-    if failed:
-        raise InvalidBundle(
-            f"{source.name} did not pass its {failed[0]} gate",
-            found=f"gates.{failed[0]}.passed is not true",
-            expected="a bundle that passed every gate it holds",
-            fix=_AGAIN,
-        )
+    bundle_gates.require_gates(source)
 
 
 def check_reference(source: ModelBundle, *, made: str = "other precision") -> None:
@@ -68,5 +48,5 @@ def check_reference(source: ModelBundle, *, made: str = "other precision") -> No
             f"the FP32 model of {source.name} is not as `ctedge export onnx` writes it",
             found=result,
             expected="an ONNX file of its own, with finite weights",
-            fix=_AGAIN,
+            fix=EXPORT_AGAIN,
         )

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from ctedge.bundle.gates import require_gates
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32, PRECISIONS
 from ctedge.errors import (
@@ -115,9 +116,11 @@ def choose(
         bundle, device, runtime, precision: as `ctedge.runtimes.open_runtime` takes them.
 
     Raises:
+        InvalidBundle: it did not pass the gates of its export.
         RuntimeUnavailable: nothing of that name, or every candidate is refused.
         EngineMismatch, EngineUnverified: of the only candidate.
     """
+    require_gates(bundle)
     wanted = _wanted(device, runtime, precision)
     probe = device in (None, "auto") and runtime not in _ENGINES
     verdicts, refusals = list[Verdict](), list[CTEdgeError]()
@@ -139,7 +142,12 @@ def choose(
 
 
 def survey(bundle: ModelBundle) -> tuple[Verdict, ...]:
-    """What `device="auto"` finds of each candidate: all are loaded and run, one after another."""
+    """What `device="auto"` finds of each candidate: all are loaded and run, one after another.
+
+    Raises:
+        InvalidBundle: as of `choose`.
+    """
+    require_gates(bundle)
     verdicts: list[Verdict] = []
     for candidate in _wanted(None, None, None):
         try:
