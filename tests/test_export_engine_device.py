@@ -43,6 +43,8 @@ int cuMemAlloc_v2(ptr *p, size_t n) { if (n > 1 << 20) return 2; *p = (ptr) mall
 int cuMemFree_v2(ptr p) { free((void *) p); return 0; }
 int cuMemHostAlloc(void **p, size_t n, unsigned f) { *p = malloc(n); return f; }
 int cuMemFreeHost(void *p) { free(p); return 0; }
+int cuMemHostRegister_v2(void *p, size_t n, unsigned f) { return f; }
+int cuMemHostUnregister(void *p) { return 0; }
 int cuMemcpyHtoDAsync_v2(ptr d, void *s, size_t n, void *q) { memcpy((void *) d, s, n); return 0; }
 int cuMemcpyDtoHAsync_v2(void *d, ptr s, size_t n, void *q) { memcpy(d, (void *) s, n); return 0; }
 int cuStreamBeginCapture_v2(void *s, int m) { return 801; }

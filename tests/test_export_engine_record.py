@@ -127,21 +127,14 @@ def test_a_changed_driver_asks_for_the_gate_again(bundle: ModelBundle) -> None:
     assert f"ctedge export verify {bundle.path}" in str(caught.value.fix)
 
 
-@pytest.mark.parametrize(
-    ("then", "now", "fits"),
-    [("10.3.0", "10.16.1", True), ("10.16.1", "10.3.0", False), ("10.16.1", "11.4.0", False)],
-)
-def test_a_version_compatible_engine_goes_upwards_within_a_major(
-    bundle: ModelBundle, then: str, now: str, *, fits: bool
+@pytest.mark.parametrize(("then", "now"), [("10.16.1", "10.3.0"), ("10.16.1", "11.4.0")])
+def test_a_version_compatible_engine_goes_only_upwards_within_a_major(
+    bundle: ModelBundle, then: str, now: str
 ) -> None:
     builder = {"version_compatible": True}
     put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN, runtime_version=then, builder=builder))
-    machine = replace(HERE, versions={"tensorrt": now})
-    if fits:
-        assert find(bundle, machine)
-    else:
-        with pytest.raises(EngineMismatch, match="TensorRT"):
-            find(bundle, machine)
+    with pytest.raises(EngineMismatch, match="TensorRT"):
+        find(bundle, replace(HERE, versions={"tensorrt": now}))
 
 
 @pytest.mark.parametrize(("capability", "fits"), [("8.0", True), ("12.0", True), ("7.5", False)])

@@ -92,7 +92,8 @@ def _conversion(held: Held) -> str:
 
 _PRECISIONS = "## Other precisions"
 _HELD_AGAINST = (
-    "Held against the FP32 model of this bundle, on synthetic inputs unless said otherwise."
+    "Held against the answers of the trained network, and against the FP32 model of this bundle on"
+    " inputs that were not shown to that; on synthetic inputs unless said otherwise."
 )
 
 

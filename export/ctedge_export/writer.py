@@ -47,7 +47,13 @@ def check_target(path: Path, *, overwrite: bool, fix: str | None = None) -> None
             expected="NAME.ctedge, of letters, digits and ._-",
             fix="give -o a name like pneumonia.ctedge",
         )
-    if path.is_symlink() or (path.exists() and not overwrite):
+    if path.is_symlink():
+        raise OutputError(
+            f"{path} is a link: it is not replaced",
+            expected="a folder, or nothing",
+            fix=f"name what it leads to, {path.resolve()}, or another output",
+        )
+    if path.exists() and not overwrite:
         raise OutputError(
             f"{path} already exists", fix="name another output, or add --overwrite to replace it"
         )
@@ -57,11 +63,15 @@ def check_target(path: Path, *, overwrite: bool, fix: str | None = None) -> None
             expected=f"a folder with a {MANIFEST_NAME}",
             fix="name another output, or remove this one first",
         )
-    _check_writable(path, fix or "name another output, or make that folder writable")
+    check_writable(path, fix or "name another output, or make that folder writable")
 
 
-def _check_writable(path: Path, fix: str) -> None:
-    """Try the folder that the output is to stand in, or the nearest that is there."""
+def check_writable(path: Path, fix: str) -> None:
+    """Try the folder that an output is to stand in, or the nearest that is there.
+
+    Raises:
+        OutputError: nothing can be made in it.
+    """
     parent = path.absolute().parent
     while not os.path.lexists(parent) and parent != parent.parent:
         parent = parent.parent
@@ -71,7 +81,7 @@ def _check_writable(path: Path, fix: str) -> None:
         raise OutputError(
             f"cannot write {path}",
             found=f"{parent}: {error.strerror or error}",
-            expected="a folder beside which another can be written, to take its place whole",
+            expected="a folder in which the new one can be written, to take its place whole",
             fix=fix,
         ) from error
 

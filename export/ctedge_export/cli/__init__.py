@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from ctedge.cli.group import Group
 from ctedge_export.cli.engine import build_engine, inspect
 from ctedge_export.cli.precision import precision, verify
 from ctedge_export.cli.triton import triton
 
 app = typer.Typer(
+    cls=Group,
     name="export",
     help="Turn a trained network into a bundle, every step gated.",
     no_args_is_help=True,

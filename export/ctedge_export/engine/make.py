@@ -17,7 +17,8 @@ from ctedge.engines.files import ENGINE_SUFFIX, engine_name, record_path
 from ctedge.engines.machine import site_here
 from ctedge.engines.record import PASSED, DeviceGate, EngineRecord, RuntimeName, Site, Target
 from ctedge.errors import GateFailed, InvalidBundle, OutputError
-from ctedge.files import write_atomic
+from ctedge.extras import require
+from ctedge.files import atomic_file, write_atomic
 from ctedge.onnx_file.parts import answers_of, output_names, without
 from ctedge_export.engine.build import Built, build_plan
 from ctedge_export.engine.flavours import Flavour, load_flavour
@@ -28,6 +29,7 @@ from ctedge_export.engine.timing_cache import default_path, keep_timings, read_t
 from ctedge_export.engine.verify import gated, require_passed
 from ctedge_export.kept import keep
 from ctedge_export.lock import written_by_one
+from ctedge_export.writer import check_writable
 
 Say = Callable[[str], None]
 
@@ -82,9 +84,12 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
     path = place if output is None else Path(output)
     _check_output(path, overwrite=overwrite)
     check_source(loaded, precision)
+    if site.gpu is not None:  # the gate comes after the build, which takes minutes
+        require("onnxruntime", extra="cpu", purpose="gating an engine")
     timings = None if flavour.ahead_of_time else _timings_path(flavour, site, timing_cache)
     with _locks(loaded, path, precision):
         _check_output(path, overwrite=overwrite)  # it, and the bundle, as another build left them
+        check_writable(path, "make that folder writable, or name another --output")
         loaded = ModelBundle.load(bundle)
         check_source(loaded, precision)
         _check_map(loaded.model, loaded, precision, explain=settings.explain)
@@ -212,7 +217,14 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
             expected=f"NAME{ENGINE_SUFFIX}",
             fix=f"give --output a name that ends in {ENGINE_SUFFIX}",
         )
-    if path.is_symlink() or (path.exists() and not overwrite):
+    for one in (path, record_path(path)):
+        if one.is_symlink() or one.is_dir():
+            raise OutputError(
+                f"{one} is {'a link' if one.is_symlink() else 'a folder'}: it is not replaced",
+                expected="a file, or nothing",
+                fix="remove it, or name another --output",
+            )
+    if path.exists() and not overwrite:
         raise OutputError(
             f"{path} already exists",
             fix="name another --output, or add --overwrite to replace it and its record",
@@ -220,12 +232,19 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def _write(path: Path, plan: bytes, record: EngineRecord) -> None:
-    """Both files or none: an engine without its record, or with an older one, is never run."""
-    write_atomic(path, plan)
+    """Both files or none: an engine without its record, or with an older one, is never run.
+
+    Both are on the disk before one takes its name: what stood there stays where that fails.
+    """
+    placed = False
     try:
-        write_atomic(record_path(path), record.to_bytes())
+        with atomic_file(record_path(path)) as written:
+            written.write_bytes(record.to_bytes())
+            write_atomic(path, plan)
+            placed = True
     except BaseException:
-        path.unlink(missing_ok=True)
+        if placed:
+            path.unlink(missing_ok=True)
         raise
 
 

@@ -73,7 +73,7 @@ def onnx_of(
         The bundle, loaded again where a member was added, and the file.
 
     Raises:
-        GateFailed: the missing member was made, and does not answer as FP32 does.
+        GateFailed: the missing member was made, and does not answer as the network does.
     """
     if precision == FP32:
         return bundle, OnnxSource(member=MODEL_NAME, data=bundle.model, gates=bundle.gates)

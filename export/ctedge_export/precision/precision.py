@@ -69,7 +69,7 @@ def export_precision(  # noqa: PLR0913 (keyword-only options)
         say: told of each step, one line at a time.
 
     Raises:
-        GateFailed: a precision does not answer as FP32 does; nothing is written.
+        GateFailed: a precision does not answer as the network does; nothing is written.
         BundleError: no bundle, damaged, without the FP32 gate's result, or not of our making.
         DatasetError: scans that cannot be used.
         OutputError: it cannot be written; the bundle is as it was.
@@ -224,7 +224,8 @@ def _write(source: ModelBundle, target: Path, variants: Sequence[Variant]) -> Mo
 
 def _failure(made: Variant, failed: GateResult) -> GateFailed:
     return GateFailed(
-        f"{made.precision} does not answer as FP32 does; first layer that departs: {made.departs}",
+        f"{made.precision} does not answer as the network does; first layer that departs:"
+        f" {made.departs}",
         found=f"{failed.gate} gate: {failed}",
         expected="within the limits, with at most half of the convolutions kept in float",
         fix="take another precision; --keep-failed keeps the file to study",

@@ -58,12 +58,17 @@ class Bench:
     scans: Callable[[], tuple[GateInput, ...]]
     calibrated_on: str
 
-    def numeric(self, runner: Runner, precision: str) -> GateResult:
-        """The numeric gate on all inputs."""
-        said = self.reference.said
-        return numeric.check(
-            self.reference.answers, runner, self.inputs, precision=precision, said=said
-        )
+    def numeric(
+        self, runner: Runner, precision: str, inputs: tuple[GateInput, ...] = ()
+    ) -> GateResult:
+        """The numeric gate on these inputs; none means all."""
+        held, shown = self.reference, inputs or self.inputs
+        return numeric.check(held.answers, runner, shown, precision=precision, said=held.said)
+
+    def worst(self, result: GateResult, precision: str, count: int) -> tuple[GateInput, ...]:
+        """The inputs that were answered worst in a numeric gate, the worst first."""
+        answers = self.reference.answers
+        return numeric.worst_inputs(answers, result, self.inputs, precision=precision, count=count)
 
     def task_gate(self, runner: Runner, precision: str) -> GateResult:
         """The task gate on all cases."""
@@ -221,20 +226,13 @@ def _quick_gate(
     bench: Bench, build: _Build, kept: frozenset[str], failed: GateResult, precision: str
 ) -> Callable[[frozenset[str]], bool]:
     """The gate that failed, for a bisection: numeric on the worst inputs alone."""
-    worst = (
-        numeric.worst_inputs(
-            bench.reference.answers, failed, bench.inputs, precision=precision, count=_TELLING
-        )
-        if failed.gate == "numeric"
-        else ()
-    )
+    worst = bench.worst(failed, precision, _TELLING) if failed.gate == "numeric" else ()
 
     def passes(further: frozenset[str]) -> bool:
         runner = onnx_runner(build(kept | further), precision)
         if failed.gate == "task":
             return bench.task_gate(runner, precision).passed
-        answers = bench.reference.answers
-        return numeric.check(answers, runner, worst, precision=precision).passed
+        return bench.numeric(runner, precision, worst).passed
 
     return passes
 
@@ -244,28 +242,22 @@ def _calibrate(bench: Bench, precision: str, say: Say) -> tuple[Quantised, dict[
     say(f"{precision}: calibrating on {bench.calibrated_on}")
     scans = bench.scans()
     seen = look(bench.model, scans)
+    made = {method: quantised(bench.model, seen, method) for method in calibration.METHODS}
     results: dict[str, GateResult] = {}
-    best: tuple[str, Quantised] | None = None
-    for method in calibration.METHODS:
-        ready = quantised(bench.model, seen, method)
-        result = bench.numeric(onnx_runner(ready.write(), precision), precision)
-        say(f"{precision}, {method} calibration: {result}")
-        if best is None or result.worst < results[best[0]].worst:
-            best = (method, ready)
-        results[method] = result
-    if best is None:
-        raise AssertionError("no method")
-    chosen, ready = best
+    for method, ready in made.items():
+        results[method] = bench.numeric(onnx_runner(ready.write(), precision), precision)
+        say(f"{precision}, {method} calibration: {results[method]}")
+    chosen = min(results, key=lambda method: results[method].worst)
     record = {
         "scans": bench.calibrated_on,
         "chosen": chosen,
-        "ranges": ready.tops,
+        "ranges": made[chosen].tops,
         "methods": {
             method: {"passed": result.passed, **result.to_json()["figures"]}
             for method, result in results.items()
         },
     }
-    return ready, record
+    return made[chosen], record
 
 
 def _on_every_runtime(
@@ -298,9 +290,7 @@ def _departure(
     """
     if len(results) < 2:
         return "unknown: the structure is not as it should be", []
-    (worst,) = numeric.worst_inputs(
-        bench.reference.answers, results[1], bench.inputs, precision=precision, count=1
-    )
+    (worst,) = bench.worst(results[1], precision, 1)
     layers = layerwise.agreements(reference, onnx_bytes, worst, precision=precision)
     first = layerwise.first_bad(layers, precision=precision)
     return f"{first} on {worst.name!r}", [one.to_json() for one in layers]

@@ -12,6 +12,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import RuntimeUnavailable, WrongTask
 from ctedge.extras import install_line
 from ctedge.spec import PreprocessSpec
+from ctedge_export.reference import require_gates
 from ctedge_export.triton.configs import (
     LABELS_NAME,
     Names,
@@ -71,8 +72,8 @@ def export_triton(  # noqa: PLR0913 (keyword-only options)
         The repository's path.
 
     Raises:
-        BundleError: no bundle, damaged, of a task that judges no scan; or an engine that is
-            damaged, unverified, or of another model.
+        BundleError: no bundle, damaged, of a task that judges no scan, or its FP32 model has not
+            passed its gates; or an engine that is damaged, unverified, or of another model.
         RuntimeUnavailable: the bundle has no such precision or engine, or options that exclude
             each other.
         GateFailed: the network has failed its gate in this precision.
@@ -99,6 +100,7 @@ def export_triton(  # noqa: PLR0913 (keyword-only options)
         )
     else:
         network = onnx_network(loaded, precision=precision, device=device, max_batch=max_batch)
+    require_gates(loaded, made="model repository")
     _tell(loaded, network, say)
     files = _files(loaded, network, voxels=voxels, instances=instances)
     write_repository(

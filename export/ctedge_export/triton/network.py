@@ -17,8 +17,8 @@ from ctedge.engines.files import (
     read_engine,
     read_record,
     record_path,
-    require_verified,
 )
+from ctedge.engines.gate import gated_under, require_verified
 from ctedge.engines.machine import Machine
 from ctedge.engines.record import ENGINE_PRECISIONS, EngineRecord, Site
 from ctedge.errors import (
@@ -179,7 +179,7 @@ def engine_network(
             "sha256": record.sha256,
             "member": record.onnx_member,
             "member_sha256": record.onnx_sha256,
-            "tensorrt": record.runtime_version,
+            "tensorrt": gated_under(record),
             "gate": record.device_gate.state,
             "machine": vars(record.device_gate.machine or Site()),
         },
@@ -263,12 +263,13 @@ def _require_fit(
             fix=_build(bundle, record.precision),
         )
     site = record.device_gate.machine or Site(gpu=record.target.gpu or "the GPU that serves it")
-    require_verified(record, engine, site=site)
+    machine = Machine(versions={record.runtime: gated_under(record)}, site=site)
+    require_verified(record, engine, machine=machine)
     check_engine(
         record,
         bundle=bundle,
         precision=precision or record.precision,
-        machine=Machine(versions={record.runtime: record.runtime_version}, site=site),
+        machine=machine,
         batch=max_batch or 1,
     )
 

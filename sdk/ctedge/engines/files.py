@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from pathlib import Path
 
 from ctedge.bundle.files import read_file
@@ -18,12 +19,11 @@ from ctedge.bundle.maps import MAPS
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.engines.commands import bundle_of, rebuild, rebuild_by_name
 from ctedge.engines.fit import Built, check_driver, check_gpu, check_tensorrt
+from ctedge.engines.gate import require_verified
 from ctedge.engines.machine import Machine
 from ctedge.engines.record import (
-    FAILED,
     MAX_ENGINE_BYTES,
     MAX_RECORD_BYTES,
-    PASSED,
     EngineRecord,
     RuntimeName,
     Site,
@@ -91,7 +91,7 @@ def read_record(engine: Path) -> EngineRecord:
             fix=f"copy {path.name} from where the engine was built, or build it again:"
             f" {rebuild_by_name(engine)}",
         )
-    return parse_record(read_file(path.parent, path.name, most=MAX_RECORD_BYTES), name=path.name)
+    return parse_record(_bytes_of(path, engine, most=MAX_RECORD_BYTES), name=path.name)
 
 
 def read_engine(engine: Path, record: EngineRecord) -> bytes:
@@ -101,7 +101,7 @@ def read_engine(engine: Path, record: EngineRecord) -> bytes:
         InvalidBundle: no such file, a link, or too large.
         DigestMismatch: it is not the file that its record describes.
     """
-    data = read_file(engine.parent, engine.name, most=MAX_ENGINE_BYTES)
+    data = _bytes_of(engine, engine, most=MAX_ENGINE_BYTES)
     found = hashlib.sha256(data).hexdigest()
     if found != record.sha256:
         bundle = bundle_of(engine, record.bundle)
@@ -116,9 +116,40 @@ def read_engine(engine: Path, record: EngineRecord) -> bytes:
     return data
 
 
+def _bytes_of(path: Path, engine: Path, *, most: int) -> bytes:
+    """The bytes of an engine or of its record; refused, as InvalidBundle, with what mends it."""
+    try:
+        return read_file(path.parent, path.name, most=most)
+    except InvalidBundle as error:
+        raise InvalidBundle(
+            f"{path.name} cannot be read as an engine's file",
+            found=error.found,
+            expected=error.expected,
+            fix=f"copy it again, or build the engine again: {rebuild_by_name(engine)}",
+        ) from error
+
+
 def list_engines(bundle: ModelBundle) -> tuple[Path, ...]:
-    """The engine files of a bundle, by name; none of them is opened."""
-    return tuple(sorted((bundle.path / ENGINES_NAME).glob(f"*{ENGINE_SUFFIX}")))
+    """The engine files of a bundle, by name; none of them is opened.
+
+    What a build that was killed left behind has a hidden name, and is none.
+
+    Raises:
+        InvalidBundle: their folder cannot be read: nobody knows what is in it.
+    """
+    folder = bundle.path / ENGINES_NAME
+    try:
+        files = list(folder.iterdir())
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise InvalidBundle(
+            f"the engines of {bundle.name} cannot be listed",
+            found=f"{folder}: {error.strerror}",
+            expected="a folder that this user may read",
+            fix=f"make it readable (chmod -R a+rX {shlex.quote(str(folder))}), or copy it again",
+        ) from error
+    return tuple(sorted(f for f in files if f.suffix == ENGINE_SUFFIX and f.name[0] != "."))
 
 
 def find_engine(
@@ -162,7 +193,7 @@ def find_engine(
                 built = Built(record, bundle.argument, machine.site)
                 raise built.for_another("TensorRT", record.runtime, runtime, runtime=runtime)
             check_engine(record, bundle=bundle, precision=precision, machine=machine, batch=batch)
-            require_verified(record, path, site=machine.site)
+            require_verified(record, path, machine=machine)
             return record, read_engine(path, record)
         except (EngineMismatch, EngineUnverified, DigestMismatch, InvalidBundle) as error:
             refusals.append(error)  # one file that is of no use hides no other
@@ -232,26 +263,3 @@ def check_model(record: EngineRecord, bundle: ModelBundle, *, site: Site | None 
     if record.onnx_sha256 != found:
         built = Built(record, bundle.argument, site)
         raise built.for_another("ONNX file", f"sha256 {record.onnx_sha256}", f"sha256 {found}")
-
-
-def require_verified(record: EngineRecord, engine: Path, *, site: Site) -> None:
-    """Refuse an engine whose own answers have not passed their gate on this GPU.
-
-    Raises:
-        EngineUnverified: the gate was not run, or failed, or passed on another GPU.
-    """
-    gate = record.device_gate
-    found = f"device_gate: {gate.state}"
-    if gate.machine is not None:
-        found += f" on {gate.machine.gpu}"
-    if gate.state != PASSED or gate.machine is None or gate.machine.gpu != site.gpu:
-        bundle = bundle_of(engine, record.bundle)
-        fix = f"on the machine that shall run it: ctedge export verify {bundle}"
-        if gate.state == FAILED:
-            fix = f"build it again: {rebuild(record, bundle)}"
-        raise EngineUnverified(
-            f"the engine {engine.name} has not passed its own gate here",
-            found=found,
-            expected=f"device_gate: {PASSED} on {site.gpu}; two builds of one model differ",
-            fix=fix,
-        )
