@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from drawn_once import share_drawings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,6 +20,14 @@ DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
 # A shell that starts the tests in its background has them ignore Ctrl-C, which some of them press.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # whose environment is this process's
+        folder = tempfile.TemporaryDirectory(prefix="ctedge-drawn-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["CTEDGE_TEST_DRAWN"] = folder.name
+    share_drawings(Path(os.environ["CTEDGE_TEST_DRAWN"]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,12 @@ def made_once(base: Path, name: str, make: Callable[[Path], object]) -> Path:
         name: of the file or folder; its readers leave it as it is.
         make: called in one process at a time, and never again when it has succeeded.
     """
-    common = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    return made_in(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, name, make)
+
+
+def made_in(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """The same in a folder that all workers know."""
+    common = folder / "made-once"
     common.mkdir(exist_ok=True)
     made, making = common / name, common / f"making-{name}"
     with (common / f"{name}.lock").open("w") as lock:

@@ -160,7 +160,7 @@ def test_exit_codes(bundle, arguments, code):
 
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
-def test_what_cannot_be_written_is_said_before_anything_is_measured(bundle, tmp_path, option):
+def test_what_cannot_be_written_is_said_before_anything_is_measured(bundle, scan, tmp_path, option):
     taken = tmp_path / "a file"
     taken.write_text("kept")
     unmeasured = ("--runtime", "tensorrt", "--device", "cpu")  # what fails when it is measured
@@ -169,7 +169,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_measured(bundle, tmp_
         assert answer.returncode == 1
         assert answer.stderr.startswith("error: cannot write "), answer.stderr
         assert "Traceback" not in answer.stderr
-    answer = call("bench", bundle, *unmeasured, option, taken)
+    answer = call("bench", bundle, scan, *unmeasured, option, taken)
     assert "no runtime fits" in answer.stderr
     assert taken.read_text() == "kept"
     assert list(tmp_path.iterdir()) == [taken]

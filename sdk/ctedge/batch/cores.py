@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 import socket
 
-#: Held for as long as this process lives; the kernel frees them, however it ends.
-_held: list[socket.socket] = []
-
 
 def claim_cores(count: int) -> int:
     """Bind this thread, and those that it starts later, to `count` cores that no worker has.
@@ -44,6 +41,7 @@ def _take(core: int) -> bool:
     """Whether no other worker on this machine has the core; it is this process's then.
 
     The name is one of Linux's abstract sockets: one process binds it at a time, no file stays.
+    It is held for as long as this process lives; the kernel frees it, however it ends.
     """
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -51,5 +49,5 @@ def _take(core: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _held.append(claim)
+    claim.detach()  # a socket that nobody closes would warn of it when the process ends
     return True

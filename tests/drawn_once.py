@@ -1,0 +1,66 @@
+"""What gates draw of phantoms takes seconds a network: drawn once in a session of any workers.
+
+Whoever asks first draws, with the functions themselves; the others read what was drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctedge.spec import Spec
+from ctedge_export.gates import cases, inputs
+from ctedge_export.gates.cases import Case
+from ctedge_export.gates.inputs import GateInput
+from made_once import made_in
+
+KEYS = ("names", "levels", "positive", "score")
+
+
+def share_drawings(folder: Path) -> None:
+    """Called before any module takes the functions from those that hold them."""
+    inputs.gate_inputs = _shared(folder, inputs.gate_inputs)
+    cases.gate_phantoms = _shared(folder, cases.gate_phantoms)
+    cases.calibration_phantoms = _shared(folder, cases.calibration_phantoms)
+
+
+def _shared(folder: Path, draw: Callable[[Spec], Any]) -> Callable[[Spec], Any]:
+    @functools.cache
+    @functools.wraps(draw)
+    def drawn(spec: Spec) -> Any:
+        digest = hashlib.sha256(repr(spec).encode()).hexdigest()
+        name = f"{draw.__name__}-{digest[:16]}.npz"
+        return _read(made_in(folder, name, lambda path: _write(path, draw(spec))), spec)
+
+    return drawn
+
+
+def _write(path: Path, drawn: tuple[GateInput | Case, ...]) -> None:
+    shown = [one.shown if isinstance(one, Case) else one for one in drawn]
+    arrays = {"names": [one.name for one in shown], "levels": [one.levels for one in shown]}
+    found = [one for one in drawn if isinstance(one, Case)]
+    arrays["positive"] = [one.positive for one in found]
+    arrays["score"] = [one.score for one in found]
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _read(path: Path, spec: Spec) -> tuple[GateInput | Case, ...]:
+    with np.load(path) as file:
+        names, levels, positive, score = (file[key] for key in KEYS)
+    levels.flags.writeable = False
+    shown = tuple(
+        GateInput(name=name, levels=one, spec=spec)
+        for name, one in zip(names.tolist(), levels, strict=True)
+    )
+    if not len(positive):
+        return shown
+    return tuple(
+        Case(shown=one, positive=sick, score=share)
+        for one, sick, share in zip(shown, positive.tolist(), score.tolist(), strict=True)
+    )
