@@ -22,6 +22,14 @@ from typing import Any
 
 import numpy as np
 
+# A checkout that is not installed will do, as on a machine without network; what is installed goes
+# before it. `benchmarks` is for those who load this file by path.
+sys.path.extend(
+    str(Path(__file__).resolve().parent.parent / name) for name in ("sdk", "export", "benchmarks")
+)
+
+import result_file
+
 from ctedge import CTEdgeError
 from ctedge.bench.machine import BenchMachine
 from ctedge.bundle.files import find_bundle
@@ -33,10 +41,6 @@ from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge_export.engine.flavours import load_flavour
 from ctedge_export.engine.inspector import inspector_rows
 from ctedge_export.engine.make import build_engine
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for those who load this file by path
-
-import result_file
 
 #: As many runs as make the 95th percentile one of ten, after as many as bring the clocks up.
 RUNS, WARM_UP = 200, 50

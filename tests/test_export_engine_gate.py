@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,6 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
-from conftest import REPOSITORY
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.engines.files import find_engine, read_record
 from ctedge.engines.machine import Machine
@@ -213,17 +210,6 @@ FOREIGN = {"Layers": [{"Name": "{ForeignNode[conv1...sigmoid]}", "LayerType": "M
 )
 def test_an_inspector_that_names_no_convolution_leaves_the_word_to_the_network(text: str) -> None:
     assert inspected_layers(text) is None
-
-
-@without_gpu
-def test_the_gpu_measurement_refuses_without_a_gpu(tmp_path: Path) -> None:
-    script = REPOSITORY / "benchmarks" / "gpu_engine.py"
-    command = [sys.executable, str(script), "pneumonia", "-o", str(tmp_path / "x.json")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert answer.returncode == 1
-    assert "measuring engines needs an NVIDIA GPU" in answer.stderr
-    assert "no NVIDIA driver" in answer.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 #: As the builders of TensorRT 8, 10 and RTX say it; the first two from public reports of users.
