@@ -25,17 +25,26 @@ KEYS = ("names", "levels", "positive", "score")
 def share_drawings(folder: Path) -> None:
     """Called before any module takes the functions from those that hold them."""
     inputs.gate_inputs = _shared(folder, inputs.gate_inputs)
+    inputs.gate_twins = _shared(folder, inputs.gate_twins, pairs=True)
     cases.gate_phantoms = _shared(folder, cases.gate_phantoms)
     cases.calibration_phantoms = _shared(folder, cases.calibration_phantoms)
 
 
-def _shared(folder: Path, draw: Callable[[Spec], Any]) -> Callable[[Spec], Any]:
+def _shared(
+    folder: Path, draw: Callable[[Spec], Any], *, pairs: bool = False
+) -> Callable[[Spec], Any]:
     @functools.cache
     @functools.wraps(draw)
     def drawn(spec: Spec) -> Any:
         digest = hashlib.sha256(repr(spec).encode()).hexdigest()
         name = f"{draw.__name__}-{digest[:16]}.npz"
-        return _read(made_in(folder, name, lambda path: _write(path, draw(spec))), spec)
+
+        def write(path: Path) -> None:
+            found = draw(spec)
+            _write(path, tuple(one for pair in found for one in pair) if pairs else found)
+
+        read = _read(made_in(folder, name, write), spec)
+        return tuple(zip(read[::2], read[1::2], strict=True)) if pairs else read
 
     return drawn
 

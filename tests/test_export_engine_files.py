@@ -180,6 +180,7 @@ def test_a_missing_precision_is_made_and_gated_on_the_way(
     cases = tuple(Case(shown=one, positive=n > 1, score=None) for n, one in enumerate(shown))
     # The gates' own inputs take seconds to draw, and have tests of their own.
     monkeypatch.setattr("ctedge_export.precision.precision.gate_inputs", lambda spec: shown)
+    monkeypatch.setattr("ctedge_export.precision.precision.undecided_inputs", lambda *_, **__: ())
     monkeypatch.setattr("ctedge_export.precision.precision.gate_phantoms", lambda spec: cases)
     model = precision_factory.network(precision_factory.weights()).SerializeToString()
     bundle = write_engine_bundle(tmp_path / "new.ctedge", model=model)

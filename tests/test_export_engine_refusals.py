@@ -49,6 +49,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = tuple(gate_input(f"noise {n}", values, SPEC) for n, values in enumerate(noise))
     cases = tuple(Case(shown=one, positive=n > 1, score=None) for n, one in enumerate(shown))
     monkeypatch.setattr("ctedge_export.precision.precision.gate_inputs", lambda spec: shown)
+    monkeypatch.setattr("ctedge_export.precision.precision.undecided_inputs", lambda *_, **__: ())
     monkeypatch.setattr("ctedge_export.precision.precision.gate_phantoms", lambda spec: cases)
 
 

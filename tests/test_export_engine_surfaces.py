@@ -196,6 +196,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: list[Config]
     shown = tuple(gate_input(f"noise {n}", values, SPEC) for n, values in enumerate(noise))
     cases = tuple(Case(shown=one, positive=n > 1, score=None) for n, one in enumerate(shown))
     monkeypatch.setattr("ctedge_export.engine.verify.gate_inputs", lambda spec: shown)
+    monkeypatch.setattr("ctedge_export.engine.verify.undecided_inputs", lambda *_, **__: ())
     monkeypatch.setattr("ctedge_export.engine.verify.gate_phantoms", lambda spec: cases)
     return stage
 

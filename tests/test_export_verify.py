@@ -46,6 +46,7 @@ def drawn(few: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("precision.precision", "engine.verify"):
         monkeypatch.setattr(f"ctedge_export.{module}.gate_inputs", lambda spec: few[0])
         monkeypatch.setattr(f"ctedge_export.{module}.gate_phantoms", lambda spec: few[1])
+        monkeypatch.setattr(f"ctedge_export.{module}.undecided_inputs", lambda *_, **__: ())
 
 
 def write(path: Path, **options: Any) -> ModelBundle:

@@ -35,6 +35,7 @@ from ctedge_export.gates.cases import Case, gate_phantoms
 from ctedge_export.gates.inputs import GateInput, gate_inputs
 from ctedge_export.gates.recorded import reference
 from ctedge_export.gates.runners import Runner, onnx_runner
+from ctedge_export.gates.undecided import undecided_inputs
 from ctedge_export.lock import written_by_one
 
 Say = Callable[[str], None]
@@ -163,10 +164,14 @@ def judge(  # noqa: PLR0913 (keyword-only options)
         inputs: of the numeric gate; None means those of every gate.
         cases: labelled inputs of the task gate; None means 24 phantoms.
     """
-    shown = gate_inputs(bundle.spec) if inputs is None else tuple(inputs)
+    model = onnx_runner(bundle.model)
+    shown = tuple(inputs or ()) or (
+        *undecided_inputs(model, bundle.spec, task=bundle.task),
+        *gate_inputs(bundle.spec),
+    )
     labelled = gate_phantoms(bundle.spec) if cases is None else tuple(cases)
     everything = (*shown, *(case.shown for case in labelled))
-    fp32 = numeric.answers_of(onnx_runner(bundle.model), everything)
+    fp32 = numeric.answers_of(model, everything)
     expected = reference(bundle.gates, fp32, labelled)
     numbers = numeric.check(
         expected.answers, runner, everything, precision=record.precision, said=expected.said

@@ -1,6 +1,7 @@
 """The inputs of a gate: nothing, everything, noise, structure, and synthetic chests; 32 in all.
 
-Every one has 8-bit levels k/255, so that what a gate saw can be stored exactly.
+Every one has 8-bit levels k/255, so that what a gate saw can be stored exactly. What depends on the
+network that is looked at is in `undecided`.
 """
 
 from __future__ import annotations
@@ -52,11 +53,15 @@ _Values = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GateInput:
-    """A named input: uint8 levels of `spec.shape`; level k is the value k/255."""
+    """A named input: uint8 levels of `spec.shape`; level k is the value k/255.
+
+    `undecided` says that it was searched for, where the network is least sure.
+    """
 
     name: str
     levels: npt.NDArray[np.uint8]
     spec: Spec
+    undecided: bool = False
 
     @property
     def values(self) -> npt.NDArray[np.float32]:
@@ -82,6 +87,23 @@ def gate_inputs(spec: Spec) -> tuple[GateInput, ...]:
     more = _more_chests(spec, _COUNT - len(patterns) - len(changed) - len(chests))
     shown = {**patterns, **more, **changed, **chests}
     return tuple(GateInput(name=n, levels=_levels(v), spec=spec) for n, v in shown.items())
+
+
+#: A healthy and a diseased chest of one patient, scanned alike.
+Twins = tuple[GateInput, GateInput]
+
+
+@functools.lru_cache(maxsize=2)
+def gate_twins(spec: Spec) -> tuple[Twins, ...]:
+    """The diseased chests of `gate_inputs`, each with its healthy twin."""
+    shown = {one.name: one for one in gate_inputs(spec)}
+    name = "slice" if isinstance(spec, SliceSpec) else "chest"
+    twins = [(shown[f"healthy-{name}"], shown[f"diseased-{name}"])]
+    for number, (share, finer) in enumerate(_MORE_CHESTS, start=1):
+        if share and (diseased := shown.get(f"chest-{number}")) is not None:
+            healthy = draw_chest(spec, _PHANTOM_SEED + number, 0.0, finer=finer)
+            twins.append((gate_input(f"healthy-{diseased.name}", healthy.values, spec), diseased))
+    return tuple(twins)
 
 
 def gate_input(name: str, values: npt.NDArray[np.floating], spec: Spec) -> GateInput:

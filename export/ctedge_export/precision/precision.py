@@ -32,6 +32,7 @@ from ctedge_export.gates.numeric import answers_of
 from ctedge_export.gates.recorded import reference
 from ctedge_export.gates.result import GateResult
 from ctedge_export.gates.runners import onnx_runner
+from ctedge_export.gates.undecided import undecided_inputs
 from ctedge_export.kept import keep
 from ctedge_export.lock import written_by_one
 from ctedge_export.precision.variant import Bench, Variant, make_variant
@@ -143,10 +144,12 @@ def make_bench(
         cases = gate_phantoms(spec)
     else:
         cases = read_cases(data, spec, task=source.task, labels=source.labels)
-    inputs = (*(case.shown for case in cases[:_LABELLED_INPUTS]), *inputs)
+    runner = onnx_runner(network)
+    faint = undecided_inputs(runner, spec, task=source.task)
+    inputs = (*faint, *(case.shown for case in cases[:_LABELLED_INPUTS]), *inputs)
     scans = None if calibration is None else read_scans(calibration, spec)
     shown = {one.name: one for one in (*inputs, *(case.shown for case in cases))}
-    answers = answers_of(onnx_runner(network), tuple(shown.values()))
+    answers = answers_of(runner, tuple(shown.values()))
     return Bench(
         onnx_bytes=network,
         model=onnx.load_from_string(network),
