@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,17 @@ DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
 # A shell that starts the tests in its background has them ignore Ctrl-C, which some of them press.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A test that leaves Ctrl-C to the system would have a later one's end the whole run."""
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    status = Path("/proc/self/status")
+    if status.exists():  # a native library may have changed it behind Python's back
+        caught = next(line for line in status.read_text().splitlines() if "SigCgt" in line)
+        assert int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1
 
 
 def pytest_configure(config: pytest.Config) -> None:

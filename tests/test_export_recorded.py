@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("onnx", exc_type=ImportError)
 
+from ctedge.bundle.model_bundle import ModelBundle
 from ctedge_export.gates import numeric
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import gate_input
@@ -114,3 +115,14 @@ def test_the_numeric_gate_holds_a_file_against_keras() -> None:
     assert not of_keras.passed
     assert of_keras.to_json()["reference"] == held.said
     assert numeric.check(FP32, runner, INPUTS, precision="int8").passed
+
+
+@pytest.mark.parametrize("name", ["pneumonia", "severity"])
+def test_shipped_variants_were_held_against_keras_on_every_input_of_the_export(name: str) -> None:
+    manifest = ModelBundle.load(name).manifest
+    shown = sum(len(manifest["gates"][gate]["inputs"]) for gate in ("onnx", "task"))
+    for variant in manifest["variants"].values():
+        for runtime in variant["gates"]["runtimes"].values():
+            said = runtime["numeric"]["reference"]
+            assert said.startswith("keras ")
+            assert f" on {shown} inputs, as recorded; " in said
