@@ -28,9 +28,14 @@ from lungmask_factory import SMALL, numpy_answer, random_weights, two_sided
 
 ndimage = pytest.importorskip("scipy.ndimage", exc_type=ImportError)
 
-from ctedge.lungs.network import shares  # noqa: E402
 from ctedge.lungs.patches import two_lungs  # noqa: E402
-from ctedge.lungs.slices import body_box, network_slice, oriented, scan_labels  # noqa: E402
+from ctedge.lungs.slices import (  # noqa: E402
+    body_box,
+    network_slice,
+    oriented,
+    scan_labels,
+    shares,
+)
 from ctedge.runtimes.verification import check_golden  # noqa: E402
 from ctedge_export.lungmask.export import export_weights  # noqa: E402
 

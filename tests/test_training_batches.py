@@ -11,7 +11,8 @@ import pytest
 
 from ctedge.spec import IMAGENET_DEVIATION, IMAGENET_MEAN, SLICE_STUDY
 from ctedge_training.datasets.labels import Sample
-from ctedge_training.datasets.store import Volume, store_array
+from ctedge_training.datasets.store import store_array
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.learning.augment import Augmentation
 from ctedge_training.learning.batches import Plan, balanced, shuffled
 

@@ -20,7 +20,7 @@ from ctedge_training import recipes
 from ctedge_training.ablation import ablate, variants
 from ctedge_training.datasets.labels import Sample
 from ctedge_training.datasets.source import Source
-from ctedge_training.datasets.store import Volume
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.folds import cross_validate, deal
 from ctedge_training.learning.settings import Settings
 from ctedge_training.tasks import CLASSIFIER, SEVERITY

@@ -15,7 +15,7 @@ from ctedge.progress import Reporter
 from ctedge_training import run
 from ctedge_training.backend import require_keras
 from ctedge_training.datasets.source import Source
-from ctedge_training.datasets.store import Volume
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.judging.metrics import THRESHOLD, metrics_of
 from ctedge_training.judging.rows import PREDICTIONS_FILE, Judged, patients_of, write_predictions
 from ctedge_training.learning.job import Job

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from ctedge.bundle.variants import FP32
 from ctedge.errors import RuntimeUnavailable
 from ctedge.extras import version_of
-from ctedge.runtimes.choice import ORDER, Candidate
+from ctedge.runtimes.candidate import Candidate
+from ctedge.runtimes.choice import ORDER
 from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.runtimes.openvino_runtime import COMPUTES_IN, OpenVinoRuntime

@@ -12,8 +12,7 @@ from ctedge.bundle.manifest import TASK_OUTPUTS
 from ctedge.errors import GateFailed
 from ctedge.extras import require
 from ctedge.lung_spec import LungMaskSpec
-from ctedge.lungs.network import shares
-from ctedge.lungs.slices import network_slice, oriented
+from ctedge.lungs.slices import network_slice, oriented, shares
 from ctedge.phantom import draw_patient, render
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.lungmask.network import TASK

@@ -9,7 +9,8 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.engines.files import list_engines
 from ctedge.engines.record import ENGINE_PRECISIONS
 from ctedge.errors import RuntimeUnavailable
-from ctedge.runtimes.choice import ORDER, Candidate
+from ctedge.runtimes.candidate import Candidate
+from ctedge.runtimes.choice import ORDER
 
 
 def candidates(

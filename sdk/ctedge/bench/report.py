@@ -25,7 +25,8 @@ from ctedge.phantom import draw_patient, render
 from ctedge.readers import read_scan, read_slices
 from ctedge.readers.picture import is_picture
 from ctedge.runtimes import Device, RuntimeName
-from ctedge.runtimes.choice import Candidate, choose
+from ctedge.runtimes.candidate import Candidate
+from ctedge.runtimes.choice import choose
 from ctedge.scan import CTScan
 
 SCHEMA_VERSION = 1

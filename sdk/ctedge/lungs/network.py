@@ -157,12 +157,3 @@ def mask_of(scan: CTScan, labels: Labels) -> LungMask:
         cut_at_bottom=bool(labels[:, :, 0].any()),
         source=scan.source,
     )
-
-
-def shares(logits: npt.NDArray[np.floating]) -> dict[str, float]:
-    """Each lung's share of the pixels, of (1, classes, rows, columns): a golden case records it."""
-    labels = logits.argmax(axis=1)
-    return {
-        name: float(np.count_nonzero(labels == side) / labels.size)
-        for name, side in (("right", RIGHT), ("left", LEFT))
-    }

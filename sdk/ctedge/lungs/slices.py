@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ctedge.lung_spec import LungMaskSpec
 from ctedge.lungs.grid import HU, Labels, Mask
+from ctedge.lungs.mask import LEFT, RIGHT
 
 Box = tuple[slice, slice]
 
@@ -95,3 +96,12 @@ def _resized(
     factors = np.asarray(shape) / np.asarray(image.shape)
     resized: npt.NDArray[Any] = ndimage.zoom(image, factors, order=order)
     return resized
+
+
+def shares(logits: npt.NDArray[np.floating]) -> dict[str, float]:
+    """Each lung's share of the pixels, of (1, classes, rows, columns): a golden case records it."""
+    labels = logits.argmax(axis=1)
+    return {
+        name: float(np.count_nonzero(labels == side) / labels.size)
+        for name, side in (("right", RIGHT), ("left", LEFT))
+    }

@@ -32,26 +32,13 @@ from ctedge.errors import (
     RuntimeUnavailable,
 )
 from ctedge.runtimes import Device, Runtime, RuntimeName
+from ctedge.runtimes.candidate import Candidate
 from ctedge.runtimes.cuda_driver import find_device, why_no_device
 from ctedge.runtimes.gated import require_gate
 from ctedge.runtimes.verification import check_golden, precision_of
 from ctedge.runtimes.versions import require_version
 
 _AUTO, _ENGINES = ("cpu", "cuda"), ("tensorrt", "tensorrt-rtx")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What might run a bundle; `precision` None is whatever the bundle's engine has."""
-
-    runtime: RuntimeName
-    device: Device
-    precision: str | None = None
-
-    @property
-    def name(self) -> str:
-        """As "openvino-cpu-int8"; the key of its gates in the manifest."""
-        return "-".join(part for part in (self.runtime, self.device, self.precision) if part)
 
 
 #: Fastest first; of the CPU as measured (docs/speed.md), of GPUs as expected: nobody has measured

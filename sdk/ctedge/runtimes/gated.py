@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ctedge.bundle.files import shipped_bundles
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
 from ctedge.errors import RuntimeUnavailable
+from ctedge.runtimes.candidate import Candidate
 from ctedge.runtimes.cpu_flags import require_native
-
-if TYPE_CHECKING:
-    from ctedge.runtimes.choice import Candidate
 
 #: What a gate needs to run on a candidate, besides the extra `export`.
 _NEEDS = {

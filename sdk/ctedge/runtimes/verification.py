@@ -133,7 +133,7 @@ def _answers(
 ) -> Mapping[str, npt.ArrayLike]:
     """What a golden case records: the outputs, or, of lungs, the share of each."""
     if bundle.task == "lungs":
-        from ctedge.lungs.network import shares
+        from ctedge.lungs.slices import shares
 
         return shares(runtime.run(inputs[:, np.newaxis])["logits"])
     return runtime.run(network_batch(inputs, bundle.spec))

@@ -24,9 +24,9 @@ from ctedge.strict_json import parse_json
 from ctedge_training.datasets.labels import Sample
 from ctedge_training.datasets.leaks import refuse_leaks
 from ctedge_training.datasets.split_file import SPLIT_FILE, split_table
-from ctedge_training.datasets.store import Volume
 from ctedge_training.datasets.stored import check_input
 from ctedge_training.datasets.table import has_control
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.tasks import Task
 
 INDEX_FILE = "index.json"

@@ -5,13 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from ctedge.errors import DatasetError
 from ctedge_training.datasets.labels import Sample, refuse_patient_leaks
-
-if TYPE_CHECKING:
-    from ctedge_training.datasets.store import Volume
+from ctedge_training.datasets.volume import Volume
 
 
 def refuse_leaks(volumes: Sequence[Volume]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,15 @@ from ctedge.slice_input import slice_of_picture, slice_of_scan
 from ctedge.spec import SliceSpec, Spec
 from ctedge_training.datasets.labels import Sample
 
-if TYPE_CHECKING:
-    from ctedge_training.datasets.store import MaskSource
+
+class MaskSource(Protocol):
+    """Where lung masks come from: files, or a segmenter."""
+
+    def __call__(self, name: str, scan: CTScan) -> npt.NDArray[np.bool_]:
+        """(X, Y, Z) booleans in the order of the scan's voxels."""
+
+    def digest(self, name: str) -> str:
+        """What the mask of a scan is made from, so that another one is stored anew."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -25,7 +25,8 @@ from ctedge.spec import PreprocessSpec, Spec
 from ctedge_training.datasets import class_folders, index, store
 from ctedge_training.datasets.labels import Sample, check_trainable, read_labels
 from ctedge_training.datasets.split import stratified
-from ctedge_training.datasets.store import Each, Volume
+from ctedge_training.datasets.store import Each
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.hrct import hdf5_splits
 from ctedge_training.hrct import studies as hrct
 from ctedge_training.hrct.masks import MaskFiles

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctedge.errors import DatasetError
-from ctedge_training.datasets.store import Volume
 from ctedge_training.datasets.table import read_rows
+from ctedge_training.datasets.volume import Volume
 
 SPLIT_FILE = "splits.csv"
 COLUMNS = ("path", "slice", "patient", "split", "scan_sha256", "input_sha256")

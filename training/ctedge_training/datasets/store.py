@@ -12,8 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,27 +23,17 @@ from ctedge import __version__, pool
 from ctedge.errors import CTEdgeError, DatasetError, InputError, ScanNotFound, UnreadableScan
 from ctedge.files import sha256_of
 from ctedge.progress import Reporter
-from ctedge.scan import CTScan
 from ctedge.spec import Spec
 from ctedge_training.datasets.labels import Sample
 from ctedge_training.datasets.leaks import refuse_leaks
-from ctedge_training.datasets.render import mask_name, render
-from ctedge_training.datasets.stored import mapped, read_record, write_input
+from ctedge_training.datasets.render import MaskSource, mask_name, render
+from ctedge_training.datasets.stored import read_record, write_input
+from ctedge_training.datasets.volume import Volume
 
 CACHE_FOLDER = ".ctedge-cache"
 
 #: Raised when what is stored under a name changes its meaning.
 _STORE_VERSION = 2
-
-
-class MaskSource(Protocol):
-    """Where lung masks come from: files, or a segmenter."""
-
-    def __call__(self, name: str, scan: CTScan) -> npt.NDArray[np.bool_]:
-        """(X, Y, Z) booleans in the order of the scan's voxels."""
-
-    def digest(self, name: str) -> str:
-        """What the mask of a scan is made from, so that another one is stored anew."""
 
 
 class Each(Protocol):
@@ -53,51 +42,6 @@ class Each(Protocol):
     def __call__(
         self, work: Callable[[Any], Any], items: Sequence[Any], *, workers: int
     ) -> Iterator[tuple[int, Any]]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Volume:
-    """One sample and its preprocessed input.
-
-    Attributes:
-        sample: the row of the label file.
-        scan_sha256: digest of the scan's bytes (of a folder: of its files and their names).
-        stored: the .npy file, float16, `spec.shape`, 0..1.
-        stored_sha256: digest of that file.
-        facts: what is known of the scan: spacing_mm, shape, and the further columns of its row.
-    """
-
-    sample: Sample
-    scan_sha256: str
-    stored: Path
-    stored_sha256: str
-    facts: Mapping[str, Any]
-
-    def load(self) -> npt.NDArray[np.float32]:
-        """The input as float32, `spec.shape`, 0..1.
-
-        Raises:
-            DatasetError: the file is gone, or was changed.
-        """
-        return load(self.stored)
-
-
-def load(stored: Path) -> npt.NDArray[np.float32]:
-    """One stored input as float32, read by memory map.
-
-    Raises:
-        DatasetError: the file is gone, or was changed.
-    """
-    try:
-        volume = mapped(stored)
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(
-            f"{stored}: a stored volume is missing or damaged",
-            found=error,
-            fix="prepare the scans again; what is whole is kept",
-        ) from error
-    values: npt.NDArray[np.float32] = volume.astype(np.float32)
-    return values
 
 
 def prepare(  # noqa: PLR0913

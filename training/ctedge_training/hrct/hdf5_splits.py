@@ -15,7 +15,8 @@ from ctedge.errors import DatasetError, OutputError
 from ctedge.spec import PreprocessSpec, Spec
 from ctedge_training.datasets.labels import Sample
 from ctedge_training.datasets.leaks import refuse_leaks
-from ctedge_training.datasets.store import Volume, store_array
+from ctedge_training.datasets.store import store_array
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.hrct.hdf5 import read_hdf5, write_hdf5
 from ctedge_training.tasks import Task
 

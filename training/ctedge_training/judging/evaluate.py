@@ -15,7 +15,8 @@ from ctedge_training.backend import require_keras
 from ctedge_training.datasets import index
 from ctedge_training.datasets.source import Source
 from ctedge_training.datasets.split_file import refuse_learnt
-from ctedge_training.datasets.store import Volume, data_digest
+from ctedge_training.datasets.store import data_digest
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.hrct import hdf5_splits
 from ctedge_training.judging.metrics import THRESHOLD, metrics_of
 from ctedge_training.judging.rows import Judged, patients_of

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ctedge.files import atomic_file
 from ctedge.slice_input import three_channels
 from ctedge.spec import SliceSpec
-from ctedge_training.datasets.store import Volume
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.judging.rows import Judged
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ctedge.slice_input import three_channels
 from ctedge.spec import SliceSpec
-from ctedge_training.datasets.store import Volume, load
+from ctedge_training.datasets.volume import Volume, load
 
 Floats = npt.NDArray[np.float32]
 Batch = tuple[Floats, Floats]

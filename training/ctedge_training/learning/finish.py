@@ -15,7 +15,7 @@ from ctedge_training import run
 from ctedge_training.backend import versions
 from ctedge_training.datasets import store
 from ctedge_training.datasets.split_file import SPLIT_FILE, split_table
-from ctedge_training.datasets.store import Volume
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.judging import evaluate
 from ctedge_training.learning import curves, portrait, weights
 from ctedge_training.learning.decision import decide

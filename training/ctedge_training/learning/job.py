@@ -13,7 +13,8 @@ from ctedge.files import sha256_of
 from ctedge.progress import Reporter
 from ctedge.spec import SliceSpec, Spec
 from ctedge_training import run
-from ctedge_training.datasets.store import Volume, data_digest
+from ctedge_training.datasets.store import data_digest
+from ctedge_training.datasets.volume import Volume
 from ctedge_training.judging.metrics import severity_class
 from ctedge_training.learning.batches import Plan, balanced, shuffled
 from ctedge_training.learning.settings import Settings
