@@ -58,6 +58,22 @@ def cycles(asked: dict[str, Any]) -> dict[str, Any]:
     return {"runtime": name, **_sampled(lambda: _door(asked).close(), asked, trim=True)}
 
 
+def sessions(asked: dict[str, Any]) -> dict[str, Any]:
+    """Open and drop sessions of ONNX Runtime on a bundle's network, without ctedge's runtimes."""
+    import onnxruntime
+
+    from ctedge.bundle.model_bundle import ModelBundle
+
+    network = ModelBundle.load(asked["bundle"]).model
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+
+    def work() -> None:
+        onnxruntime.InferenceSession(network, settings, providers=["CPUExecutionProvider"])
+
+    return {"runtime": "onnxruntime", **_sampled(work, asked, trim=True)}
+
+
 def candidates(asked: dict[str, Any]) -> dict[str, Any]:
     """What runs a bundle here, as (runtime, device, precision)."""
     from ctedge.bundle.model_bundle import ModelBundle
@@ -136,8 +152,8 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     if asked.get("cpus"):
         os.sched_setaffinity(0, asked["cpus"])
-    ways = {"peak": peak, "slope": slope, "cycles": cycles, "candidates": candidates}
-    print(json.dumps(ways[asked["what"]](asked)))
+    ways = (peak, slope, cycles, sessions, candidates)
+    print(json.dumps(next(way for way in ways if way.__name__ == asked["what"])(asked)))
 
 
 if __name__ == "__main__":

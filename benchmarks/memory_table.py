@@ -35,6 +35,7 @@ _WORK = {
     ("slope", "nii.gz"): "prediction, .nii.gz",
     ("slope", "dicom"): "prediction, DICOM folder",
     ("cycles", ""): "load and close",
+    ("sessions", ""): "open and drop a session, no more",
 }
 
 

@@ -116,7 +116,7 @@ def test_a_trial_run_fills_the_tables(tmp_path):
         assert 2e7 < row["first_bytes"][0] <= row["later_bytes"][0]
     did = [(row["what"], row["source"], row["count"]) for row in document["slopes"]]
     counts = [("slope", one, 24) for one in ("array", "nii.gz", "dicom")]
-    assert did == [*counts, ("cycles", "", 24)]
+    assert did == [*counts, ("cycles", "", 24), ("sessions", "", 24)]
     assert [row["handles_added"] for row in document["slopes"]] == [0] * len(did)
     assert document["machine"]["versions"]["onnxruntime"]
     lines = list(memory_table.rows(document))
