@@ -24,7 +24,7 @@ class Scan:
         name: neutral; paths may name a patient.
         path: a .nii.gz.
         turns: of each peer; one alone is a trial, and counts its first answer.
-        cold: whole processes of each peer.
+        cold: whole processes of each peer; one alone is a trial, too.
     """
 
     name: str
@@ -107,11 +107,11 @@ def warm(
 
 
 def cold(peers: Sequence[Peer], place: Place, scans: Sequence[Scan]) -> list[Row]:
-    """Whole processes, from start to end; the first of each only loads its files."""
+    """Whole processes, from start to end; of several the first only loads the peer's files."""
     found: list[Row] = []
     for scan in scans:
         rows = [Row(peer=peer.name, scan=scan.name) for peer in peers]
-        first = range(len(peers)) if scan.cold and scan is scans[0] else ()
+        first = range(len(peers)) if scan.cold > 1 and scan is scans[0] else ()
         for which in (*first, *in_turns(len(peers), scan.cold)):
             row = rows[which]
             if row.missing is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ctedge.phantom import Patient, Phantom
 from ctedge.spec import Spec
 from ctedge_export.gates import cases, inputs
 from ctedge_export.gates.cases import Case
@@ -20,10 +21,12 @@ from ctedge_export.gates.inputs import GateInput
 from made_once import made_in
 
 KEYS = ("names", "levels", "positive", "score")
+PHANTOM_KEYS = ("voxels", "affine", "lung_mask", "lesion_mask")
 
 
 def share_drawings(folder: Path) -> None:
     """Called before any module takes the functions from those that hold them."""
+    inputs.render = _rendered_once(folder, inputs.render)  # networks of one size show the same
     inputs.gate_inputs = _shared(folder, inputs.gate_inputs)
     inputs.gate_twins = _shared(folder, inputs.gate_twins, pairs=True)
     cases.gate_phantoms = _shared(folder, cases.gate_phantoms)
@@ -47,6 +50,22 @@ def _shared(
         return tuple(zip(read[::2], read[1::2], strict=True)) if pairs else read
 
     return drawn
+
+
+def _rendered_once(folder: Path, render: Callable[..., Phantom]) -> Callable[..., Phantom]:
+    @functools.wraps(render)
+    def rendered(patient: Patient, *, shape: tuple[int, int, int]) -> Phantom:
+        digest = hashlib.sha256(repr((patient, shape)).encode()).hexdigest()
+
+        def write(path: Path) -> None:
+            phantom = render(patient, shape=shape)
+            with path.open("wb") as file:
+                np.savez(file, **{key: getattr(phantom, key) for key in PHANTOM_KEYS})
+
+        with np.load(made_in(folder, f"phantom-{digest[:16]}.npz", write)) as file:
+            return Phantom(patient=patient, **{key: file[key] for key in PHANTOM_KEYS})
+
+    return rendered
 
 
 def _write(path: Path, drawn: tuple[GateInput | Case, ...]) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from bundle_factory import write_tiny
 from command_line import CTEDGE, run
+from conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -149,6 +151,42 @@ def test_demo(tmp_path):
     assert [result["model"] for result in answers["results"]] == ["pneumonia", "severity"]
     assert "CTSI" in answer.stdout
     assert "not a medical device" in answer.stdout
+
+
+#: Presses Ctrl-C when a module is first asked for. Python imports it before anything of ours.
+PRESSED = """
+import os, signal, sys
+
+class Pressing:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["PRESSED_AT"]:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+sys.meta_path.insert(0, Pressing())
+"""
+
+#: `python -m ctedge`, and what the script does that pip makes of the entry point.
+STARTS = {
+    "module": CTEDGE,
+    "script": [sys.executable, "-c", "import sys, {0}; sys.exit({0}.{1}())"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("moment", ["ctedge.cli", "typer", "ctedge.errors"])
+def test_ctrl_c_while_it_starts_is_answered_in_one_line(tmp_path, start, moment):
+    (tmp_path / "sitecustomize.py").write_text(PRESSED)
+    settings = (REPOSITORY / "pyproject.toml").read_text()
+    entry = re.search(r'^ctedge = "([\w.]+):(\w+)"$', settings, re.MULTILINE)
+    command = [word.format(*entry.groups()) for word in STARTS[start]]
+    told = os.environ | {"PYTHONPATH": str(tmp_path), "PRESSED_AT": moment}
+    answer = subprocess.run(
+        [*command, "doctor"], env=told, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (answer.returncode, answer.stderr.splitlines()) == (130, ["interrupted"])
+    assert answer.stdout == ""
 
 
 @pytest.mark.parametrize("moment", ["while workers start", "while scans are written"])

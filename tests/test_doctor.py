@@ -17,6 +17,7 @@ from bundle_factory import write_tiny
 from command_here import call
 from conftest import REPOSITORY
 from ctedge import ModelBundle, diagnosis
+from ctedge.bundle import files as shipped
 from ctedge.diagnosis import PACKAGES, Finding, examine
 from ctedge.engines.machine import Machine
 from ctedge.errors import RuntimeUnavailable
@@ -109,7 +110,7 @@ def test_openvino_alone_is_no_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     findings = {one["subject"]: one for one in reversed(json.loads(answer.stdout))}
     assert findings["ONNX Runtime"]["state"] == "missing"
     assert "another runtime runs the models" in findings["ONNX Runtime"]["detail"]
-    assert findings[f"model {bundle}"]["detail"].startswith("digests hold; openvino-cpu-")
+    assert findings["model tiny"]["detail"].startswith("digests hold; openvino-cpu-")
     assert [one for one in findings.values() if one["state"] == "broken"] == []
     assert answer.returncode == 0
 
@@ -164,7 +165,30 @@ def test_what_needs_a_gpu_says_what_to_do_without_one(play: Play, tmp_path: Path
     bundle = ModelBundle.load(write_tiny(tmp_path / "tiny.ctedge").path)
     with pytest.raises(RuntimeUnavailable, match="no NVIDIA driver") as met:
         choose(bundle, runtime="onnxruntime", precision="fp16")
+    assert "leave out device and precision: no CPU runs fp16" in str(met.value.fix)
+    with pytest.raises(RuntimeUnavailable, match="no NVIDIA driver") as met:
+        choose(bundle, device="cuda")
     assert "device='cpu'" in str(met.value.fix)
+
+
+def test_an_installation_without_its_models_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert row("models").state == "broken"
+    assert "--force-reinstall" in str(row("models").fix)
+    monkeypatch.setattr(shipped, "shipped_bundles", lambda: ())
+    answer = call("predict", "scan.nii.gz")
+    assert answer.returncode == 1
+    assert "--force-reinstall" in answer.stderr
+
+
+def test_your_own_model_is_looked_at_by_name(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.ctedge").path
+    (path / "MODEL_CARD.md").write_text("changed")
+    answer = call("doctor", path)
+    assert answer.returncode == 1
+    assert "model tiny" in answer.stdout
+    (finding,) = [one for one in examine([path]) if one.subject.startswith("model")]
+    assert "expected" in finding.detail
+    assert "reinstall" not in str(finding.fix)
 
 
 def test_every_package_that_an_extra_names_has_a_row() -> None:

@@ -32,7 +32,7 @@ from ctedge import (
 )
 from ctedge.doors.by_task import load_door
 from ctedge.phantom import draw_patient, render
-from ctedge.runtimes import onnx_runtime
+from ctedge.runtimes import choice, onnx_runtime
 
 #: float32 sums over 512 voxels, in another order.
 ROUNDING = 1e-5
@@ -183,6 +183,15 @@ class TestStrictness:
 
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             pytest.skip("this machine's ONNX Runtime has a CUDA provider")
+        with pytest.raises(RuntimeUnavailable, match="NVIDIA driver"):
+            Classifier.load(classifier_bundle, device="cuda")
+
+    def test_a_gpu_that_this_onnx_runtime_cannot_use(self, classifier_bundle, monkeypatch):
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            pytest.skip("this machine's ONNX Runtime has a CUDA provider")
+        monkeypatch.setattr(choice, "find_device", object)  # the driver sees one
         with pytest.raises(RuntimeUnavailable, match=r"ctedge\[gpu\]"):
             Classifier.load(classifier_bundle, device="cuda")
 
@@ -194,6 +203,7 @@ class TestStrictness:
             def __init__(self, model, options, providers, **others):
                 super().__init__(model, options, providers=["CPUExecutionProvider"], **others)
 
+        monkeypatch.setattr(choice, "find_device", object)  # the driver sees a GPU
         monkeypatch.setattr(
             onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"]
         )
@@ -241,7 +251,7 @@ def test_an_answer_that_is_no_number_is_an_error(tmp_path, chest):
     bias.CopyFrom(helper.make_tensor("bias", onnx.TensorProto.FLOAT, [1], [float("nan")]))
     bundle = write_tiny(tmp_path / "nan.ctedge", model=model.SerializeToString())
     with (
-        Classifier.load(bundle.path) as classifier,
+        Classifier.load(bundle.path, runtime="onnxruntime") as classifier,
         pytest.raises(InferenceFailed, match="not finite"),
     ):
         classifier.predict(chest)
@@ -251,7 +261,10 @@ def test_a_probability_that_is_none_is_an_error(tmp_path, chest):
     model = tiny_model()
     model.graph.node[-1].op_type = "Relu"
     bundle = write_tiny(tmp_path / "relu.ctedge", model=model.SerializeToString())
-    with Classifier.load(bundle.path) as classifier, pytest.raises(InferenceFailed):
+    with (
+        Classifier.load(bundle.path, runtime="onnxruntime") as classifier,
+        pytest.raises(InferenceFailed),
+    ):
         classifier.predict(chest)
 
 

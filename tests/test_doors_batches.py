@@ -175,7 +175,7 @@ class TestClosing:
             running = pool.submit(door.predict, scans[0])
             assert begun.wait(PATIENCE_S)
             closing = [pool.submit(door.close) for _ in range(2)]
-            while not door._uses.over:
+            while not door._uses._closed:
                 pass
             with pytest.raises(InferenceFailed, match="was closed"):
                 door.predict(scans[1])
@@ -206,7 +206,7 @@ class TestClosing:
             asked = [asyncio.ensure_future(door.predict_async(scan)) for scan in scans]
             await asyncio.to_thread(begun.wait, PATIENCE_S)
             closing = asyncio.ensure_future(asyncio.to_thread(door.close))
-            while not door._uses.over:
+            while not door._uses._closed:
                 await asyncio.sleep(0)
             with pytest.raises(InferenceFailed, match="was closed"):
                 await door.predict_async(scans[0])

@@ -11,6 +11,7 @@ from bundle_factory import write_tiny
 from ctedge import (
     Classifier,
     CTScan,
+    InferenceFailed,
     InputError,
     MissingExtra,
     ScanNotFound,
@@ -70,3 +71,19 @@ def test_a_package_that_is_missing_is_no_scans_failure(door, scan, monkeypatch):
     with pytest.raises(MissingExtra, match="scipy"):
         next(answers)
     assert list(answers) == []
+
+
+@pytest.mark.parametrize(
+    "source", [None, b"scan.nii.gz", object()], ids=["None", "bytes", "object"]
+)
+def test_what_is_no_scan_is_named_by_its_type(door, source):
+    with pytest.raises(InputError, match=type(source).__name__):
+        door.predict(source)
+
+
+@pytest.mark.parametrize("errors", ["raise", "return"])
+def test_a_closed_model_reads_no_scan(door, scan, tmp_path, errors):
+    door.close()
+    for sources in ([], [scan], [tmp_path / "not-there.nii.gz"]):
+        with pytest.raises(InferenceFailed, match="was closed"):
+            list(door.predict_iter(sources, errors=errors))

@@ -59,6 +59,7 @@ def test_every_convolution_works_in_the_precision_of_the_file(
     assert built.layers.convolutions == {precision: 1.0}
     assert built.outputs == ("logit", "probability")
     assert not built.settings["tf32"]
+    assert built.settings["tactic_sources"] == ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

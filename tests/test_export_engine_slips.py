@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +80,24 @@ def test_what_a_killed_build_left_is_no_engine(bundle: ModelBundle) -> None:
     path = put_engine(bundle, NAME, PLAN, record_for(bundle, PLAN))
     path.with_name(".partial-0123456789ab.engine").write_bytes(PLAN[:4])
     assert list_engines(bundle) == (path,)
+
+
+#: A build that is killed while its engine is on its way to the disk.
+KILLED = """
+import os, signal, sys
+from ctedge_export.engine.make import build_engine
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+build_engine(sys.argv[1], runtime="tensorrt-rtx", output=sys.argv[2])
+"""
+
+
+def test_the_next_build_removes_it(bundle: ModelBundle, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "x.engine"
+    command = [sys.executable, "-c", KILLED, str(bundle.path), str(path)]
+    assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert sorted(left.suffix for left in path.parent.glob(".partial-*")) == [".engine", ".json"]
+    build(bundle, output=path)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["x.engine", "x.json"]
 
 
 @pytest.mark.parametrize("place", ["engine", "record"])

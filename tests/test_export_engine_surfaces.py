@@ -6,13 +6,13 @@ kept of it, and what is done with an engine that fails on its device are the rea
 
 from __future__ import annotations
 
-import enum
+import ctypes
 import importlib.util
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
-import onnx
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
@@ -30,130 +29,18 @@ from ctedge.errors import GateFailed, OutputError
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.cli import app
 from ctedge_export.engine.build import build_plan
-from ctedge_export.engine.flavours import Flavour
 from ctedge_export.engine.make import build_engine
 from ctedge_export.engine.settings import Settings, choose_target
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import gate_input
 from engine_factory import SPEC, WORKSTATION, chain
+from tensorrt_builder import EXTERNAL, NO_CACHE, OWN, Config, old_tensorrt, play_builder
 from tensorrt_stage import Stage, set_stage
-
-_KINDS = {"Conv": "CONVOLUTION", "Gemm": "MATRIX_MULTIPLY", "Cast": "CAST"}
-_TYPES = {1: "FLOAT", 10: "HALF"}
-#: What TensorRT says of a timing cache that is none; it then works with an empty one.
-_NO_CACHE = "Failed to deserialize timing cache. Returning an empty timing cache."
-
-
-class Network:
-    """The layers of an ONNX file, by onnx."""
-
-    def read(self, data: bytes) -> bool:
-        graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(data)).graph
-        values = (*graph.input, *graph.value_info, *graph.output)
-        types = {one.name: one.type.tensor_type.elem_type for one in values}
-
-        def tensor(name: str) -> Any:
-            return SimpleNamespace(name=name, dtype=SimpleNamespace(name=_TYPES[types[name]]))
-
-        def layer(node: onnx.NodeProto) -> Any:
-            kind = SimpleNamespace(name=_KINDS.get(node.op_type, "ACTIVATION"))
-            return SimpleNamespace(
-                name=node.name,
-                type=kind,
-                num_outputs=1,
-                get_input=lambda index: tensor(node.input[index]),
-                get_output=lambda index: tensor(node.output[index]),
-            )
-
-        layers, entry = [layer(node) for node in graph.node], graph.input[0]
-        sizes = [size.dim_value for size in entry.type.tensor_type.shape.dim[1:]]
-        source = SimpleNamespace(name=entry.name, shape=(-1, *sizes))
-        self.num_layers, self.get_layer = len(layers), layers.__getitem__
-        self.num_inputs, self.get_input = 1, lambda index: source
-        self.num_outputs = len(graph.output)
-        self.get_output = lambda index: tensor(graph.output[index].name)
-        return True
-
-
-class Config:
-    """What a builder was told. A cache is text that begins with "timings"."""
-
-    def __init__(self, log: Any) -> None:
-        self.log, self.flags, self.cache = log, {"TF32"}, b""
-
-    def clear_flag(self, flag: Any) -> None:
-        self.flags.discard(flag.name)
-
-    def set_flag(self, flag: Any) -> None:
-        self.flags.add(flag.name)
-
-    def set_memory_pool_limit(self, pool: Any, limit: int) -> None:
-        self.limit = limit
-
-    def add_optimization_profile(self, profile: Any) -> None:
-        self.profile = profile
-
-    def create_timing_cache(self, data: bytes) -> bytes:
-        if data and not data.startswith(b"timings"):
-            self.log.log(2, _NO_CACHE)
-            return b""
-        return data
-
-    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
-        assert ignore_mismatch is False
-        self.cache = cache
-        return True
-
-    def get_timing_cache(self) -> Any:
-        return SimpleNamespace(serialize=lambda: b"timings" + self.cache)
-
-
-def play_builder(trt: Any, *, strongly_typed: bool, configs: list[Config]) -> Any:
-    """Give a module what builds engines; each build's config goes into `configs`."""
-
-    class Builder:
-        def __init__(self, log: Any) -> None:
-            self.log = log
-
-        def create_network(self, flags: int) -> Network:
-            assert flags == 1  # the first flag of either kind
-            return Network()
-
-        def create_builder_config(self) -> Config:
-            configs.append(Config(self.log))
-            return configs[-1]
-
-        def create_optimization_profile(self) -> Any:
-            profile = SimpleNamespace()
-            profile.set_shape = lambda name, *shapes: setattr(profile, "shapes", shapes)
-            return profile
-
-        def build_serialized_network(self, network: Network, config: Config) -> bytes:
-            return b"an engine"
-
-    flag = "STRONGLY_TYPED" if strongly_typed else "EXPLICIT_BATCH"
-    trt.NetworkDefinitionCreationFlag = enum.IntEnum("Flag", {flag: 0})
-    trt.BuilderFlag = enum.IntEnum("BuilderFlag", {"FP16": 0, "INT8": 1, "TF32": 7})
-    trt.ProfilingVerbosity = enum.IntEnum("Verbosity", {"DETAILED": 2})
-    trt.MemoryPoolType = enum.IntEnum("Pool", {"WORKSPACE": 0})
-    trt.Builder, trt.IBuilderConfig = Builder, Config
-    trt.OnnxParser = lambda network, log: SimpleNamespace(parse=network.read, num_errors=0)
-    return trt
 
 
 @pytest.fixture
 def configs() -> list[Config]:
     return []
-
-
-def old_tensorrt(configs: list[Config]) -> Flavour:
-    """8.5: types are hints, and there is no monitor."""
-
-    class Log:
-        pass
-
-    trt = SimpleNamespace(__version__="8.5.3.1", ILogger=Log)
-    return Flavour(runtime="tensorrt", trt=play_builder(trt, strongly_typed=False, configs=configs))
 
 
 def test_a_weakly_typed_tensorrt_is_let_use_the_precision_of_the_file(
@@ -184,6 +71,51 @@ def test_a_weakly_typed_tensorrt_is_let_use_the_precision_of_the_file(
     assert built.settings["optimization_level"] is None
 
 
+def opened(patch: pytest.MonkeyPatch, *here: str) -> list[str]:
+    """The CUDA libraries that are asked for, of which only these are here."""
+    asked, real = list[str](), ctypes.CDLL
+
+    def opens(name: str, *more: Any, **named: Any) -> Any:
+        if not str(name).startswith(("libcudnn", "libcublas")):
+            return real(name, *more, **named)
+        asked.append(name)
+        if name not in here:
+            raise OSError(f"{name}: cannot open shared object file")
+        return None
+
+    patch.setattr(ctypes, "CDLL", opens)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("here", "allowed"),
+    {
+        (): [],
+        ("libcudnn.so.8",): ["CUDNN"],
+        ("libcublas.so.11", "libcublasLt.so.11"): ["CUBLAS", "CUBLAS_LT"],
+        ("libcudnn.so.8", "libcublas.so.12", "libcublasLt.so.12"): ["CUBLAS", "CUBLAS_LT", "CUDNN"],
+        ("libcudnn.so.9",): [],
+    }.items(),
+    ids=str,
+)
+def test_a_builder_asks_no_library_that_is_not_here(
+    configs: list[Config],
+    monkeypatch: pytest.MonkeyPatch,
+    here: tuple[str, ...],
+    allowed: list[str],
+) -> None:
+    opened(monkeypatch, *here)
+    flavour = old_tensorrt(configs)
+    target = choose_target(flavour, Settings(), WORKSTATION)
+    data = chain("fp16")
+    built = build_plan(flavour, data, precision="fp16", settings=Settings(), target=target)
+    own = ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
+    assert built.settings["tactic_sources"] == [*allowed, *own]
+    (config,) = configs
+    assert config.sources & OWN == OWN
+    assert bool(config.sources & EXTERNAL) is bool(allowed)
+
+
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: list[Config]) -> Stage:
     """TensorRT 10.3 on a GPU, whose engine is the half-precision file on the CPU."""
@@ -202,11 +134,14 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: list[Config]
 
 
 def test_timings_are_kept_for_the_next_build(
-    stage: Stage, tmp_path: Path, configs: list[Config]
+    stage: Stage, tmp_path: Path, configs: list[Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = opened(monkeypatch)
     cache = tmp_path / "my.cache"
     path = build_engine(stage.bundle.path, timing_cache=cache)
     record = read_record(path)
+    assert asked == []  # 10 has these sources, and does not use them of itself
+    assert record.builder["tactic_sources"] == ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
     assert record.device_gate.state == "passed"
     assert record.builder["strongly_typed"] is True
     assert configs[0].flags == set()
@@ -221,7 +156,7 @@ def test_what_is_no_timing_cache_is_not_overwritten(stage: Stage, tmp_path: Path
     theirs.write_text("years of work")
     with pytest.raises(OutputError, match="the timing cache is none") as caught:
         build_engine(stage.bundle.path, timing_cache=theirs)
-    assert _NO_CACHE in str(caught.value.found)
+    assert NO_CACHE in str(caught.value.found)
     assert "--timing-cache" in str(caught.value.fix)
     assert theirs.read_text() == "years of work"
     assert not (stage.bundle.path / "engines").exists()

@@ -18,7 +18,7 @@ import precision_factory
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.engines.files import read_record
 from ctedge.engines.record import DeviceGate
-from ctedge.errors import DigestMismatch, EngineMismatch, InvalidBundle
+from ctedge.errors import DigestMismatch, EngineMismatch, GateFailed, InvalidBundle
 from ctedge.runtimes.cuda_driver import find_device
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.engine.verify import verify_engines
@@ -28,7 +28,7 @@ from ctedge_export.gates.runners import runners
 from ctedge_export.verify import Row, verify_bundle
 from engine_factory import put_engine, record_for, write_engine_bundle
 from precision_factory import SPEC
-from tensorrt_stage import PLAN, set_stage
+from tensorrt_stage import PLAN, Stage, set_stage
 
 REFERENCE = "onnxruntime-cpu-fp32"
 
@@ -103,13 +103,15 @@ def test_scans_of_one_class_alone_say_that_there_is_no_auc(
     assert all("no AUC: the scans are of one class alone" in text for text in decided)
 
 
-def test_given_scans_reach_the_engines(
-    tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = set_stage(monkeypatch, tmp_path, "10.3")
-    bundle = write(tmp_path / "plain.ctedge")
-    session = OnnxRuntime(bundle.model, name="the engine")
-    stage.network.answer = session.run
+def staged(folder: Path, patch: pytest.MonkeyPatch) -> tuple[Stage, ModelBundle]:
+    """A GPU whose engines answer as the network of the bundle does."""
+    stage = set_stage(patch, folder, "10.3")
+    bundle = write(folder / "plain.ctedge")
+    stage.network.answer = OnnxRuntime(bundle.model, name="the engine").run
+    return stage, bundle
+
+
+def put_fp32(bundle: ModelBundle, name: str, stage: Stage, **changes: Any) -> Path:
     record = replace(
         stage.record,
         bundle=bundle.name,
@@ -118,7 +120,40 @@ def test_given_scans_reach_the_engines(
         onnx_sha256=hashlib.sha256(bundle.model).hexdigest(),
         device_gate=DeviceGate(),
     )
-    path = put_engine(bundle, "fp32-tensorrt-10.3.0-x.engine", PLAN, record)
+    name = f"fp32-tensorrt-10.3.0-{name}.engine"
+    return put_engine(bundle, name, PLAN, replace(record, **changes))
+
+
+def test_a_damaged_engine_is_said_at_once_and_stops_no_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, bundle = staged(tmp_path, monkeypatch)
+    damaged, good, other = (put_fp32(bundle, name, stage) for name in ("a", "b", "c"))
+    damaged.write_bytes(b"something else")
+    put_fp32(bundle, "c", stage, onnx_sha256="0" * 64)
+    said: list[str] = []
+    shown: list[Row] = []
+    with pytest.raises(GateFailed, match="is not the engine that its record") as caught:
+        verify_bundle(bundle.path, say=said.append, show=shown.extend)
+    assert caught.value.exit_code == 3
+    assert "ctedge export build-engine" in str(caught.value.fix)
+    _, first, second, third, *rest = said
+    assert first.startswith(f"{damaged.name}: FAILED")
+    assert second.startswith(f"{other.name}: FAILED")
+    assert "golden cases" in third
+    assert not any("FAILED" in line for line in rest)
+    told = {row.runtime: row.passed for row in shown if row.gate == "identity"}
+    assert told == {damaged.name: False, good.name: True, other.name: False}
+    assert all(row.passed for row in shown if row.gate != "identity")
+    assert read_record(good).device_gate.state == "passed"
+    stage.clear()
+
+
+def test_given_scans_reach_the_engines(
+    tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, bundle = staged(tmp_path, monkeypatch)
+    path = put_fp32(bundle, "x", stage)
     said: list[str] = []
     verify_bundle(bundle.path, data=healthy, say=said.append)
     gate = read_record(path).device_gate

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +90,90 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_atomic(tmp_path / "file" / "a", "x")
+
+
+#: Begins to write the file or the folder that is named, and is killed when half of it is there.
+WRITING = """
+import os, signal, sys
+from ctedge.files import atomic_file, atomic_folder
+path, kind, end = sys.argv[1:]
+with (atomic_file if kind == "file" else atomic_folder)(path) as temporary:
+    (temporary if kind == "file" else temporary / "model.onnx").write_text("half")
+    if end == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(temporary, flush=True)
+    sys.stdin.read()
+"""
+
+
+def writing(path, kind, end):
+    command = [sys.executable, "-c", WRITING, str(path), kind, end]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def names_in(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, kind):
+    with writing(tmp_path / "x.engine", kind, "killed") as killed:
+        assert killed.wait(60) == -signal.SIGKILL
+    (left,) = names_in(tmp_path)
+    assert left.startswith(".partial-")
+    write_atomic(tmp_path / "other.json", "new")
+    assert names_in(tmp_path) == ["other.json"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_one_that_still_writes_is_left_to_end(tmp_path, kind):
+    with writing(tmp_path / "x.engine", kind, "well") as alive:
+        temporary = Path(alive.stdout.readline().strip())
+        write_atomic(tmp_path / "other.json", "new")
+        assert temporary.exists()
+        alive.communicate("", timeout=60)
+    assert alive.returncode == 0
+    assert names_in(tmp_path) == ["other.json", "x.engine"]
+
+
+def test_nothing_else_is_removed(tmp_path):
+    """Of another machine or container, from before a restart, or no temporary file of ours."""
+    with writing(tmp_path / "x.engine", "file", "killed") as killed:
+        killed.wait(60)
+    left = tmp_path / names_in(tmp_path)[0]
+    _, system, number, rest = left.name.split("-")
+    others = [
+        f".partial-{system[::-1]}-{number}-{rest}",
+        f".partial-unknown-{number}-{rest}",
+        f".partial-{system}-{number}",
+        f".partial-{system}--{rest}",
+        f".partial-{system}-{'9' * 40}-{rest}",
+        ".partial-0123456789ab.engine",
+        f"partial-{system}-{number}-{rest}",
+        f".replaced-{system}-{number}-{rest}",
+    ]
+    for name in others:
+        (tmp_path / name).write_text("somebody's")
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "kept").touch()
+    link = tmp_path / f".partial-{system}-{number}-link"
+    link.symlink_to(target)
+    write_atomic(tmp_path / "new.json", "new")
+    assert names_in(tmp_path) == sorted([*others, "folder", "new.json"])
+    assert names_in(target) == ["kept"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX")
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, tmp_path):
+        with pytest.raises(OutputError, match="is no file"):
+            write_atomic(path, "data")
+    assert pipe.is_fifo()
+    assert names_in(tmp_path) == ["link", "pipe"]
 
 
 def test_sha256(tmp_path):

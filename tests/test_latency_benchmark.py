@@ -17,6 +17,7 @@ pytest.importorskip("tf2onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
 from conftest import REPOSITORY
+from made_once import made_once
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 
@@ -26,7 +27,10 @@ SAME_ANSWER = 1e-4
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("latency") / "latency.json"
+    return made_once(tmp_path_factory.getbasetemp(), "latency.json", run_quick)
+
+
+def run_quick(target: Path) -> None:
     hidden = {"CTEDGE_PEERS_PYTHON", "CTEDGE_TEST_DATA"}
     answer = subprocess.run(
         [sys.executable, BENCHMARKS / "latency.py", "--quick", "-o", target],
@@ -37,7 +41,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=900,
     )
     assert answer.returncode == 0, answer.stderr
-    return target
 
 
 @pytest.fixture(scope="module")

@@ -234,7 +234,7 @@ def test_the_end_waits_for_those_who_run_and_refuses_others():
     running.start()
     assert begun.wait(PATIENCE_S)
     ending.start()
-    while not uses.over:
+    while not uses._closed:
         pass
     with pytest.raises(InferenceFailed, match="was closed"), uses.running():
         pass

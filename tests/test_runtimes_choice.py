@@ -139,8 +139,13 @@ class TestOnACpu:
         document["golden"][0]["outputs"]["logit"] += 0.5
         seal(bundle.path, document)
         bundle = ModelBundle.load(bundle.path)
-        assert taken(bundle, device="cpu") == "onnxruntime-cpu-fp32"
-        assert "failed: the golden case" in reason(bundle, "openvino-cpu-fp32", device="cpu")
+        # Alone it goes without; after another one failed, it is asked, too.
+        assert taken(bundle, runtime="onnxruntime", device="cpu") == "onnxruntime-cpu-fp32"
+        failed = (
+            "onnxruntime-cpu-fp32: failed: the golden case 'noise' of tiny is answered otherwise"
+        )
+        with pytest.raises(RuntimeUnavailable, match=failed):
+            choose(bundle, device="cpu")
         with pytest.raises(RuntimeUnavailable, match="answered otherwise"):
             choose(bundle, runtime="openvino", precision="fp32", device="cpu")
 
@@ -223,7 +228,7 @@ def test_doctor_says_what_runs_a_model_and_why(plain, monkeypatch):
     monkeypatch.setattr(diagnosis, "shipped_bundles", lambda: (str(plain),))
     findings = diagnosis.examine()
     assert {"openvino", "tensorrt", "tensorrt-rtx"} <= {one.subject for one in findings}
-    rows = [one for one in findings if one.subject == f"model {plain}"]
+    rows = [one for one in findings if one.subject == "model small"]
     assert rows[0].detail.startswith("digests hold; ")
     assert any("onnxruntime-cpu-fp32: " in row.detail for row in rows[1:])
     assert any(": chosen: 1 golden case answered" in row.detail for row in rows[1:])

@@ -67,6 +67,7 @@ print(json.dumps({
     "ahead": flavour.ahead_of_time, "capabilities": flavour.capabilities,
     "flags": flavour.network_flags, "lines": log.lines,
     "steps": [*steps, watched.step_complete("a", 2)],
+    "sources": sorted(trt.TacticSource.__members__),
     "names": [trt.DataType.HALF.name, trt.LayerType.CONVOLUTION.name],
 }))
 """
@@ -136,6 +137,7 @@ def test_each_tensorrt_has_what_the_code_takes(
     untyped = {"BuilderFlag.FP16", "BuilderFlag.INT8"}
     untyped.add("NetworkDefinitionCreationFlag.EXPLICIT_BATCH")
     assert untyped.isdisjoint(found["optional"]) is not typed_only
+    assert ({"CUBLAS", "CUBLAS_LT", "CUDNN"} <= set(found["sources"])) is not typed_only
 
 
 def test_tensorrt_rtx_has_what_the_code_takes(tmp_path: Path) -> None:
@@ -143,6 +145,7 @@ def test_tensorrt_rtx_has_what_the_code_takes(tmp_path: Path) -> None:
     found = probe("tensorrt_rtx", tmp_path)
     check(found)
     assert found["ahead"]
+    assert found["sources"] == ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
     assert {"7.5", "8.6", "8.9", "12.0"} <= set(found["capabilities"])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctedge.errors import RuntimeUnavailable
-from ctedge.phantom import write_dataset
+from training_factory import write_noisy_scans
 
 pytest.importorskip("keras")
 
@@ -21,28 +21,48 @@ needs_jax = pytest.mark.skipif(
 )
 
 
-def train_on_jax(data: Path, out: Path, devices: int, *more: str) -> str:
+# Commands one after another: Keras and JAX are imported once.
+COMMANDS = """
+import json, sys
+from ctedge.cli import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["ctedge", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        print("exit code", ended.code)
+"""
+
+
+def train_on_jax(devices: int, *commands: list[str]) -> str:
     environment = os.environ | {
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    words = [
-        *(sys.executable, "-m", "ctedge", "train", "classifier", str(data), "-o", str(out)),
+    command = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    return finished.stdout + finished.stderr
+
+
+def words(data: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("train", "classifier", str(data), "-o", str(out)),
         *("--preset", "published", "--grid", "46x46x46", "--epochs", "1", "--batch-size", "2"),
         *("--workers", "1", "--feeders", "0", "--full-precision", "--seed", "4", *more),
     ]
-    finished = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
-    return finished.stdout + finished.stderr
 
 
 @needs_jax
 def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    write_dataset(data, count=12, seed=3, shape=(48, 48, 46), split=(0.67, 0.33, 0.0))
-    said = train_on_jax(data, tmp_path / "two", 2, "--data-parallel")
+    write_noisy_scans(data, ["train"] * 8 + ["validation"] * 4)
+    said = train_on_jax(2, words(data, tmp_path / "two", "--data-parallel"))
     assert (tmp_path / "two" / "model.json").is_file(), said
-    train_on_jax(data, tmp_path / "one", 1)
+    parallel = words(data, tmp_path / "none", "--data-parallel")
+    said = train_on_jax(1, parallel, words(data, tmp_path / "one"))
+    assert "nothing to distribute over" in said
+    assert said.count("exit code 1") == 1
     rows = [
         [float(n) for n in line.split(",")[3:]]
         for name in ("one", "two")
@@ -53,8 +73,6 @@ def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "two" / "model.json").read_text())
     assert document["training"]["data_parallel"] is True
     assert document["versions"]["backend"] == "jax"
-    said = train_on_jax(data, tmp_path / "none", 1, "--data-parallel")
-    assert "nothing to distribute over" in said
 
 
 def test_another_backend_says_what_it_takes() -> None:

@@ -14,7 +14,6 @@ pytest.importorskip("keras")
 pytest.importorskip("matplotlib")
 
 from ctedge.errors import DatasetError, DigestMismatch, OutputError
-from ctedge.phantom import write_dataset
 from ctedge.progress import Reporter
 from ctedge_training import recipes
 from ctedge_training.ablation import ablate, variants
@@ -24,6 +23,8 @@ from ctedge_training.datasets.volume import Volume
 from ctedge_training.folds import cross_validate, deal
 from ctedge_training.learning.settings import Settings
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
+from made_once import made_once
+from training_factory import write_noisy_scans
 
 GRID = (46, 46, 46)
 TINY = Settings(epochs=1, batch_size=4, grid=GRID, settle=False)
@@ -104,9 +105,9 @@ def test_fewer_scores_than_folds_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_dataset(folder, count=16, seed=6, shape=(48, 48, 46), split=(0.5, 0.25, 0.25))
-    return folder
+    splits = ["train"] * 8 + ["validation"] * 4 + ["test"] * 4
+    base = tmp_path_factory.getbasetemp()
+    return made_once(base, "sixteen-scans", lambda folder: write_noisy_scans(folder, splits))
 
 
 def test_folds_are_runs_and_a_summary(data: Path, tmp_path: Path) -> None:

@@ -15,39 +15,41 @@ import pytest
 keras = pytest.importorskip("keras")
 pytest.importorskip("matplotlib")
 
-from ctedge.phantom import write_dataset
+from command_here import call
 from ctedge_training.learning import weights
 from ctedge_training.run import Run
+from training_factory import noisy_scans
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_dataset(folder, count=14, seed=3, shape=(48, 48, 46))
-    return folder
+    return noisy_scans(tmp_path_factory.getbasetemp())
 
 
-def command(data: Path, out: Path, *more: str) -> list[str]:
+def words(data: Path, out: Path, *more: str) -> list[str]:
     """The whole recipe, so that averaging, mixup and order have to survive too."""
     return [
-        *(sys.executable, "-m", "ctedge", "train", "classifier", str(data), "-o", str(out)),
+        *("train", "classifier", str(data), "-o", str(out)),
         *("--grid", "46x46x46", "--epochs", "4", "--batch-size", "2", "--seed", "5"),
         *("--full-precision", "--workers", "1", "--feeders", "1", *more),
     ]
 
 
 def run(words: list[str]) -> None:
-    finished = subprocess.run(words, check=False, capture_output=True, text=True)
+    """In this process, which has Keras: the one that is killed is another."""
+    finished = call(*words)
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 def test_killed_and_resumed_is_as_never_killed(data: Path, tmp_path: Path) -> None:
     if keras.config.backend() == "torch":
         pytest.skip("on torch a resumed training goes on, but with another dropout sequence")
-    run(command(data, tmp_path / "whole"))
+    run(words(data, tmp_path / "whole"))
     out = tmp_path / "killed"
     training = subprocess.Popen(
-        command(data, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "ctedge", *words(data, out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         until = time.monotonic() + 300
@@ -61,7 +63,7 @@ def test_killed_and_resumed_is_as_never_killed(data: Path, tmp_path: Path) -> No
         training.wait()
     assert not (out / "model.json").exists()
 
-    run(command(data, out, "--resume"))
+    run(words(data, out, "--resume"))
 
     whole, resumed = Run.open(tmp_path / "whole"), Run.open(out)
     pairs = zip(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
@@ -12,7 +13,7 @@ from ctedge.errors import GateFailed
 from ctedge.extras import require
 from ctedge.runtimes import open_runtime
 from ctedge.runtimes.verification import check_golden
-from ctedge_export.engine.verify import verify_engines
+from ctedge_export.engine.verify import check_engines, verify_engines
 from ctedge_export.gates import structural, task
 from ctedge_export.gates.recorded import KERAS, recorded_decisions
 from ctedge_export.gates.runners import Runner, runners
@@ -41,15 +42,15 @@ def verify_bundle(
     say: Say | None = None,
     show: Callable[[tuple[Row, ...]], None] | None = None,
 ) -> float:
-    """Check every digest, then run every gate again, on whatever runtimes are here.
+    """Check every digest, those of engines too, then run every gate again, on what runs here.
 
     The FP32 network answers the golden cases, the inputs that the bundle holds, as Keras did, and
     decides on the phantoms as Keras did, where the manifest holds what Keras answered; its
     structure is looked at. FP32 on other runtimes, and each other precision, answer the golden
     cases and the inputs of the gates as Keras did, and decide as it did; on scans that are given,
     and where the manifest holds no answers, as FP32 does. Engines: digests and model everywhere,
-    their own gate where a GPU can run them. A network that finds lungs has golden cases and
-    structure alone.
+    before all else; their own gate, where a GPU can run them, last. What is wrong with one is said
+    at once, and fails at the end. A network that finds lungs has golden cases and structure alone.
 
     Args:
         bundle: a bundle's folder, or the name of a shipped one.
@@ -62,7 +63,8 @@ def verify_bundle(
 
     Raises:
         BundleError: the bundle is not what its manifest says.
-        GateFailed: it has no golden case, or a gate fails.
+        GateFailed: it has no golden case, a gate fails, or an engine is not that of its record or
+            of this bundle.
         RuntimeUnavailable: nothing here runs it.
         DatasetError: scans that cannot be used.
     """
@@ -70,6 +72,7 @@ def verify_bundle(
     verified = ModelBundle.load(bundle)
     count = len(verified.member_names)
     say(f"{verified.name}: manifest {verified.digest[:12]}, {count} members, digests verified")
+    engines = check_engines(verified, say=say)
     runtime = open_runtime(verified, device="cpu", runtime="onnxruntime", precision=FP32)
     try:
         cases, largest = check_golden(verified, runtime)
@@ -88,7 +91,7 @@ def verify_bundle(
     else:
         rows += _golden_elsewhere(verified)
     if show is not None:
-        show(tuple(rows))
+        show((*rows, *(_identity(path, error) for path, error in engines.items())))
     failed = [row for row in rows if not row.passed]
     if failed:
         raise GateFailed(
@@ -97,9 +100,15 @@ def verify_bundle(
             expected=f"as when it was exported; {len(failed)} of {len(rows)} gates fail",
             fix="do not use this precision on this runtime here; report both versions",
         )
-    given = bench is not None and data is not None
-    verify_engines(verified, cases=bench.cases if bench and given else None, say=say)
+    labelled = bench.cases if bench is not None and data is not None else None
+    verify_engines(verified, cases=labelled, known=engines, say=say)
     return largest
+
+
+def _identity(engine: Path, error: GateFailed | None) -> Row:
+    if error is None:
+        return _row(engine.name, "identity", True, "digest and model are those of its record")
+    return _row(engine.name, "identity", False, error.what)
 
 
 def _golden_elsewhere(verified: ModelBundle) -> list[Row]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctedge.bundle.files import shipped_bundles
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import CTEdgeError, RuntimeUnavailable
-from ctedge.extras import install_line, version_of
+from ctedge.extras import INSTALL_AGAIN, install_line, version_of
 
 if TYPE_CHECKING:
     from ctedge.runtimes.choice import Verdict
@@ -63,9 +65,14 @@ class Finding:
         return asdict(self)
 
 
-def examine() -> list[Finding]:
-    """Look at Python, packages, runtimes, the driver, and what the shipped models run on."""
-    models = [_bundle(name) for name in shipped_bundles()]
+def examine(bundles: Sequence[str | os.PathLike[str]] | None = None) -> list[Finding]:
+    """Look at Python, packages, runtimes, the driver, and what models run on.
+
+    Args:
+        bundles: folders NAME.ctedge or names of shipped models; None means all shipped ones.
+    """
+    names = shipped_bundles() if bundles is None else bundles
+    models = [_bundle(os.fspath(name)) for name in names] or [[_NO_MODELS]]
     return [
         _python(),
         *_packages(),
@@ -125,8 +132,13 @@ def _onnxruntime(*, needed: bool) -> list[Finding]:
 
 
 def _misfit(subject: str, error: RuntimeUnavailable) -> Finding:
-    detail = f"{error.what} ({error.found}); expected {error.expected}"
-    return Finding(subject=subject, state="broken", detail=detail, fix=error.fix)
+    return Finding(subject=subject, state="broken", detail=_in_one_line(error), fix=error.fix)
+
+
+def _in_one_line(error: CTEdgeError) -> str:
+    found = "" if error.found is None else f" ({error.found})"
+    expected = "" if error.expected is None else f"; expected {error.expected}"
+    return " ".join(f"{error.what}{found}{expected}".split())
 
 
 def _line_that_adds(name: str, extra: str | None, runtimes: dict[str, str]) -> str:
@@ -206,15 +218,21 @@ def _driver() -> Finding:
     return Finding(subject=subject, state="ok", detail=detail)
 
 
+_NO_MODELS = Finding(
+    subject="models", state="broken", detail="ctedge came without its models", fix=INSTALL_AGAIN
+)
+
+
 def _bundle(name: str) -> list[Finding]:
-    """Verify a shipped bundle, and run its golden cases on whatever may run it here."""
+    """Verify a bundle, and run its golden cases on whatever may run it here."""
     from ctedge.runtimes.choice import survey
 
-    subject = f"model {name}"
+    subject = f"model {Path(name).name.removesuffix('.ctedge')}"  # a path would fill the table
     try:
         verdicts = survey(ModelBundle.load(name))
     except CTEdgeError as error:
-        return [Finding(subject=subject, state="broken", detail=error.what, fix=error.fix)]
+        fix = INSTALL_AGAIN if name in shipped_bundles() else error.fix
+        return [Finding(subject=subject, state="broken", detail=_in_one_line(error), fix=fix)]
     taken = [verdict.candidate for verdict in verdicts if verdict.state == "taken"]
     first = Finding(
         subject=subject,

@@ -7,6 +7,9 @@ from types import ModuleType
 
 from ctedge.errors import MissingExtra
 
+#: What brings back what this distribution came with.
+INSTALL_AGAIN = "pip install --force-reinstall ctedge"
+
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise MissingExtra with the one line that adds it.

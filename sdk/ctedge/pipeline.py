@@ -192,11 +192,6 @@ class Uses:
         self._running, self._closed = 0, False
         self._pool: ThreadPoolExecutor | None = None
 
-    @property
-    def over(self) -> bool:
-        """Whether the model was closed, or did not follow into this process."""
-        return self._closed or os.getpid() != self._process
-
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Keep the model open while a block runs.
@@ -257,22 +252,29 @@ class Uses:
     ) -> Generator[Answer | CTEdgeError, None, None]:
         """What `in_step` yields, the model kept open while one is judged.
 
-        An item's own error is raised, unless it is to be kept and the model is still there.
+        An item's own error is raised, unless it is to be kept. Of a model that is over, that is
+        said whatever else was wrong.
         """
+        self._require_usable()
 
         def judge_here(prepared: Prepared) -> Answer:
             with self.running():
                 return judge(prepared)
 
         def checked(outcome: Answer | CTEdgeError) -> Answer | CTEdgeError:
-            if not isinstance(outcome, CTEdgeError) or (
-                keep and outcome.of_one_scan and not self.over
-            ):
+            if not isinstance(outcome, CTEdgeError):
+                return outcome
+            self._require_usable()
+            if keep and outcome.of_one_scan:
                 return outcome
             raise outcome
 
         with contextlib.closing(in_step(items, prepare, judge_here, ahead=ahead)) as outcomes:
             yield from map(checked, outcomes)
+
+    def _require_usable(self) -> None:
+        require_process(self._process)
+        self._require_open()
 
     def _require_open(self) -> None:
         if self._closed:

@@ -21,6 +21,7 @@ from ctedge_export.engine.flavours import Flavour
 from ctedge_export.engine.log import build_error, log_of_build
 from ctedge_export.engine.progress import Unwatched, Watcher, monitor
 from ctedge_export.engine.settings import Settings
+from ctedge_export.engine.tactics import allow_what_opens
 from ctedge_export.engine.typed_network import layers_of, require_share
 
 #: Flags of weakly typed builders that let them use a precision the graph asks for.
@@ -211,6 +212,7 @@ def _configure(
         "strongly_typed": flavour.strongly_typed,
         "tf32": False,
         "permits": list(permits),
+        "tactic_sources": allow_what_opens(trt, config),
         "workspace_bytes": settings.workspace_bytes,
         "optimization_level": config.builder_optimization_level if offers_level else None,
         "version_compatible": settings.version_compatible,

@@ -29,13 +29,13 @@ VARIABLES = {
 REQUIRED = {
     "": {"Builder", "BuilderFlag", "IBuilderConfig", "ILogger", "LayerInformationFormat"}
     | {"MemoryPoolType", "NetworkDefinitionCreationFlag", "OnnxParser", "ProfilingVerbosity"}
-    | {"Runtime", "TensorIOMode", "__version__"},
+    | {"Runtime", "TacticSource", "TensorIOMode", "__version__"},
     "Builder": {"build_serialized_network", "create_builder_config", "create_network"}
     | {"create_optimization_profile"},
     "BuilderFlag": {"TF32"},
     "IBuilderConfig": {"add_optimization_profile", "clear_flag", "create_timing_cache"}
-    | {"get_timing_cache", "profiling_verbosity", "set_flag", "set_memory_pool_limit"}
-    | {"set_timing_cache"},
+    | {"get_tactic_sources", "get_timing_cache", "profiling_verbosity", "set_flag"}
+    | {"set_memory_pool_limit", "set_tactic_sources", "set_timing_cache"},
     "INetworkDefinition": {"get_input", "get_layer", "get_output", "num_inputs", "num_layers"}
     | {"num_outputs"},
     "IOptimizationProfile": {"set_shape"},
@@ -52,6 +52,7 @@ REQUIRED = {
     "IExecutionContext": {"active_optimization_profile", "execute_async_v3", "get_tensor_shape"}
     | {"set_input_shape", "set_tensor_address"},
     "EngineInspector": {"get_engine_information"},
+    "TacticSource": {"__members__"},
     "TensorIOMode": {"INPUT"},
 }
 

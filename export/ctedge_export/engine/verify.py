@@ -7,7 +7,7 @@ no device can run it the engine keeps `device_gate: not run`, and the SDK refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,10 +41,39 @@ from ctedge_export.lock import written_by_one
 Say = Callable[[str], None]
 
 
+def check_engines(bundle: ModelBundle, *, say: Say) -> dict[Path, GateFailed | None]:
+    """Check every engine's record, digest and model, and run none.
+
+    Every engine is looked at, also after one that is damaged.
+
+    Args:
+        bundle: a verified bundle.
+        say: told of each one that is not what it should be, one line at a time.
+
+    Returns:
+        What is wrong with each engine of the bundle; None where nothing is.
+
+    Raises:
+        InvalidBundle: their folder cannot be read.
+    """
+    found = dict[Path, GateFailed | None]()
+    for path in list_engines(bundle):
+        found[path] = None
+        try:
+            _checked(path, bundle)
+        except CTEdgeError as error:
+            _say_failed(path, error, say)
+            found[path] = GateFailed(
+                error.what, found=error.found, expected=error.expected, fix=error.fix
+            )
+    return found
+
+
 def verify_engines(
     bundle: ModelBundle,
     *,
     cases: Sequence[Case] | None = None,
+    known: Mapping[Path, GateFailed | None] | None = None,
     say: Say,
 ) -> tuple[EngineRecord, ...]:
     """Check every engine's digest and model; run those that belong here through their gate.
@@ -54,6 +83,7 @@ def verify_engines(
     Args:
         bundle: a verified bundle.
         cases: labelled inputs, of the task gate and more of the numeric one; None means phantoms.
+        known: what `check_engines` found wrong; those engines fail with it. None means nothing.
         say: told of each engine, one line at a time: what passed, and why one was not run.
 
     Returns:
@@ -64,11 +94,12 @@ def verify_engines(
         BundleError: an engine or its record is damaged, or of another model than the bundle's.
     """
     machine, run, failed = Machine.here(), list[EngineRecord](), list[CTEdgeError]()
+    damaged = {path: error for path, error in (known or {}).items() if error is not None}
     for path in list_engines(bundle):
+        if path in damaged:
+            continue
         try:
-            record = read_record(path)
-            plan = read_engine(path, record)
-            check_model(record, bundle)
+            record, plan = _checked(path, bundle)
             if reason := _not_here(record, bundle, machine):
                 say(f"{path.name}: digest and model verified; not run here: {reason}")
                 continue
@@ -79,12 +110,25 @@ def verify_engines(
             run.append(judged)
             require_passed(judged, path)
         except CTEdgeError as error:
-            say(f"{path.name}: FAILED: {error.what}")
+            _say_failed(path, error, say)
             failed.append(error)
+    failed += damaged.values()
     if failed:
         # That an engine answers otherwise weighs more than that another cannot be used.
         raise min(failed, key=lambda error: not isinstance(error, GateFailed))
     return tuple(run)
+
+
+def _checked(path: Path, bundle: ModelBundle) -> tuple[EngineRecord, bytes]:
+    """An engine's record and its bytes, which are those of the record and of the bundle's model."""
+    record = read_record(path)
+    plan = read_engine(path, record)
+    check_model(record, bundle)
+    return record, plan
+
+
+def _say_failed(path: Path, error: CTEdgeError, say: Say) -> None:
+    say(f"{path.name}: FAILED: {error.what}")
 
 
 def _about(path: Path, say: Say) -> Say:

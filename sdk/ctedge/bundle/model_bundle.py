@@ -31,6 +31,7 @@ from ctedge.bundle.files import (
     checked_manifest,
     checked_members,
     find_bundle,
+    shipped_bundles,
 )
 from ctedge.bundle.golden import GoldenCase, unpack_levels
 from ctedge.bundle.manifest import CARD_NAME, Manifest, parse_manifest
@@ -101,6 +102,11 @@ class ModelBundle:
     def argument(self) -> str:
         """What names this bundle on a command line."""
         return argument_of(self.path)
+
+    def line_that_adds(self, precision: str) -> str:
+        """The command that adds a precision; a shipped bundle is not changed where it stands."""
+        target = f" -o {self.name}.ctedge" if self.argument in shipped_bundles() else ""
+        return f"ctedge export precision {self.argument} --to {precision}{target}"
 
     @property
     def task(self) -> str:
@@ -205,7 +211,7 @@ class ModelBundle:
             raise RuntimeUnavailable(
                 f"{self.name} does not have its network in {precision!r}",
                 found=", ".join((FP32, *self.variants)),
-                fix=f"add it with `ctedge export precision {self.argument} --to {precision}`",
+                fix=f"add it with `{self.line_that_adds(precision)}`",
             )
         return self._manifest.variants[precision]
 

@@ -9,16 +9,20 @@ import typer
 
 
 def doctor(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BUNDLE]...", help="Models to look at; else the shipped ones."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
-    """Check this machine: packages, runtimes, GPU driver, shipped models."""
+    """Check this machine: packages, runtimes, GPU driver, and what the models would run on."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from ctedge.diagnosis import examine
 
-    findings = examine()
+    findings = examine(models or None)
     if as_json:
         typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:

@@ -9,7 +9,8 @@ from typing import Any
 
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.doors.door import Door
-from ctedge.errors import WrongTask
+from ctedge.errors import BundleNotFound, WrongTask
+from ctedge.extras import INSTALL_AGAIN
 from ctedge.runtimes import Device, RuntimeName, open_runtime
 from ctedge.runtimes.opening import open_in_thread
 
@@ -59,8 +60,14 @@ def load_doors(
         bundles, device, runtime, precision: as of `load_door`.
 
     Raises:
-        BundleError: as `load_door`, of any of them.
+        BundleError: as `load_door`, of any of them; or there is none.
     """
+    if not bundles:
+        raise BundleNotFound(
+            "there is no model to ask",
+            expected="the models that ctedge ships, or one that is named",
+            fix=f"`{INSTALL_AGAIN}`, or name a bundle with --model",
+        )
     verified = [ModelBundle.load(bundle) for bundle in bundles]
     doors = [door_class(bundle) for bundle in verified]
     opening = open_in_thread(verified, device=device, runtime=runtime, precision=precision)

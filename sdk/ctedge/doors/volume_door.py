@@ -15,6 +15,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.doors.door import Door, Result
 from ctedge.doors.sources import Source, with_memory_errors
+from ctedge.errors import InputError
 from ctedge.extras import require
 from ctedge.preprocessing import resample
 from ctedge.quality import LungsSeen, Quality, TrainedOn, insist, judge, look_closer, with_flags
@@ -155,4 +156,11 @@ def as_scan(source: Source) -> CTScan:
         return source
     if isinstance(source, str | os.PathLike):
         return read_scan(source)
+    if np.ndim(source) == 0:
+        raise InputError(
+            "this is no scan",
+            found=f"{type(source).__name__} {source!a}"[:80],
+            expected="a path, a CTScan, or an (X, Y, Z) array of HU",
+            fix="pass one of these",
+        )
     return CTScan.from_array(source)

@@ -6,8 +6,8 @@ A candidate is (runtime, device, precision), written "openvino-cpu-int8". It may
 2. the manifest says that the gates of its precision passed on this very candidate. FP32 was gated
    when the bundle was exported, and an engine's own record holds its gate;
 3. it answers the bundle's golden cases now, while it is loaded, within the tolerances of its
-   precision. These runs warm it up. Only "onnxruntime-cpu-fp32" goes without: its answers there are
-   what the export's gate looked at.
+   precision. These runs warm it up. Only "onnxruntime-cpu-fp32" goes without, where nothing faster
+   failed: its answers there are what the export's gate looked at.
 
 Those that fit what is named are tried in `ORDER`, and nothing else: where all are refused, an error
 says why of each. A refusal, which may be an optional package that crashes, is kept with its reason
@@ -109,11 +109,12 @@ def choose(
     """
     require_gates(bundle)
     wanted = _wanted(device, runtime, precision)
-    probe = device in (None, "auto") and runtime not in _ENGINES
+    probe = runtime not in _ENGINES
     verdicts, refusals = list[Verdict](), list[CTEdgeError]()
     for place, candidate in enumerate(wanted, start=1):
+        doubtful = any(verdict.state == "failed" for verdict in verdicts) and bundle.golden()
         try:
-            opened, reason = _load(bundle, candidate, precision, probe=probe, always=False)
+            opened, reason = _load(bundle, candidate, precision, probe=probe, always=bool(doubtful))
         except CTEdgeError as error:
             refusals.append(error)
             verdicts.append(_refusal(candidate, error))
@@ -214,7 +215,7 @@ def _open(
         raise RuntimeUnavailable(
             why_no_device(),
             expected="a driver that sees a GPU (nvidia-smi lists it)",
-            fix="install the driver, or go on with device='cpu'",
+            fix=f"install the driver, or {_without_gpu(precision)}",
         )
     require_gate(bundle, candidate)
     if candidate.precision is None:
@@ -227,6 +228,14 @@ def _open(
     from ctedge.runtimes.onnx_runtime import OnnxRuntime
 
     return OnnxRuntime(model, name=name, device=device, precision=candidate.precision)
+
+
+def _without_gpu(precision: str | None) -> str:
+    """What to ask for instead of a GPU."""
+    on_cpu = {candidate.precision for candidate in ORDER if candidate.device == "cpu"}
+    if precision is None or precision in on_cpu:
+        return "go on with device='cpu'"
+    return f"leave out device and precision: no CPU runs {precision}"
 
 
 def _open_engine(bundle: ModelBundle, candidate: Candidate, precision: str | None) -> Runtime:

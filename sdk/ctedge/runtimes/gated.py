@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ctedge.bundle.files import shipped_bundles
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
 from ctedge.errors import RuntimeUnavailable
@@ -42,9 +41,7 @@ def require_gate(bundle: ModelBundle, candidate: Candidate) -> None:
 
 def _gating(bundle: ModelBundle, candidate: Candidate) -> str:
     """What runs the gates of a candidate: they run where it does, so on a machine like this."""
-    shipped = bundle.argument in shipped_bundles()  # not changed where it stands
-    target = f" -o {bundle.name}.ctedge" if shipped else ""
     return (
-        f"`ctedge export precision {bundle.argument} --to {candidate.precision}{target}"
-        f" --overwrite` on this machine, with {_NEEDS[candidate.runtime, candidate.device]}"
+        f"`{bundle.line_that_adds(candidate.precision or FP32)} --overwrite` on this machine,"
+        f" with {_NEEDS[candidate.runtime, candidate.device]}"
     )
