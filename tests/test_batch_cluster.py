@@ -95,6 +95,9 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
         code, _, err = finished(begun("--address", address))
         assert code == 1
         assert "--resume" in err
+        code, _, err = finished(begun("--address", address, "--resume", "--workers", 3))
+        assert code == 1
+        assert "the cluster has no room for 3 workers" in err
 
         (job / "open").touch()
         code, _, err = finished(begun("--address", address, "--resume"))
@@ -147,13 +150,20 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
     assert not folder_of(job / "results.parquet").exists()
 
 
-def test_interrupted_on_one_machine_it_ends_cleanly_and_keeps_what_is_finished(job, begun):
+@pytest.mark.parametrize(
+    ("send", "number", "exit_code"),
+    [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)],
+    ids=["Ctrl-C", "SIGTERM"],  # of a terminal, of a service manager
+)
+def test_interrupted_on_one_machine_it_ends_cleanly_and_keeps_what_is_finished(
+    job, begun, send, number, exit_code
+):
     process = begun()
     wait_for(lambda: at_the_gates(job), of=process)
     assert listening(marked(job)) <= {"127.0.0.1", "::1"}
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     code, out, err = finished(process)
-    assert code == 130, err
+    assert code == exit_code, err
     assert out == ""
     assert err.splitlines() == [
         "stopped; finished scans are kept: go on with the same command and --resume"

@@ -20,10 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ctedge.batch.sigterm import ended_by_sigterm
 from ctedge.batch.workers import Attempts, Judge, Plan
 from ctedge.cpus import usable_cpus
 from ctedge.errors import RuntimeUnavailable
 from ctedge.extras import require
+from ctedge.runtimes.cuda_driver import find_device, why_no_device
 
 #: A cluster that has not answered by then is not there.
 TIMEOUT_S = 5.0
@@ -72,18 +74,24 @@ def crew_of(
 
     Raises:
         MissingExtra: Ray is absent.
-        RuntimeUnavailable: nothing answers at the address, or the cluster lacks what is asked for.
+        RuntimeUnavailable: nothing answers at the address, or this machine or the cluster lacks
+            what is asked for.
+        SystemExit: SIGTERM came.
     """
+    if address is None:
+        _refuse_the_impossible(threads, device)
     _settle_environment(local=address is None)
     ray = _import_ray()
-    with _hushed():
+    with _hushed(), ended_by_sigterm() as listen:
         try:
             if address is None:
                 own = max(1, usable_cpus() // threads) if workers is None else workers
                 _start(ray, cpus=own * threads)
             else:
                 _join(ray, address)
-            yield _crew(ray, workers=workers, threads=threads, device=device)
+            listen()
+            place = "this machine" if address is None else "the cluster"
+            yield _crew(ray, place, workers=workers, threads=threads, device=device)
         finally:
             ray.shutdown()
 
@@ -134,6 +142,25 @@ def outcomes_of(
             fix="look whether its machines run, have ctedge of this version and enough memory;"
             " then go on with the same command and --resume",
         ) from error
+
+
+def _refuse_the_impossible(threads: int, device: str) -> None:
+    """Raise RuntimeUnavailable for a worker that this machine cannot have, before Ray starts."""
+    cores = usable_cpus()
+    if threads > cores:
+        raise RuntimeUnavailable(
+            "this machine has too few cores for a worker",
+            found=f"{cores} that this process may use",
+            expected=f"{threads} for each, as --threads-per-worker says",
+            fix=f"take --threads-per-worker {cores} at most",
+        )
+    if device == "cuda" and find_device() is None:
+        raise RuntimeUnavailable(
+            "no NVIDIA GPU is found on this machine",
+            found=why_no_device(),
+            expected="a driver that sees a GPU (nvidia-smi lists it)",
+            fix="install the driver, take --device cpu, or join a cluster with GPUs by --address",
+        )
 
 
 def _settle_environment(*, local: bool) -> None:
@@ -216,19 +243,19 @@ def _join(ray: ModuleType, address: str) -> None:
         ) from error
 
 
-def _crew(ray: ModuleType, *, workers: int | None, threads: int, device: str) -> Crew:
+def _crew(ray: ModuleType, place: str, *, workers: int | None, threads: int, device: str) -> Crew:
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
     each = 1 if device == "cuda" or (device == "auto" and gpus) else 0
     room = sum(_room(machine, threads, each) for machine in machines)
-    if room < 1:
+    crew = room if workers is None else workers
+    if not 1 <= crew <= room:
         raise RuntimeUnavailable(
-            "the cluster has no room for a worker",
+            f"{place} has no room for {'a worker' if crew < 2 else f'{crew} workers'}",
             found=f"cores {[int(machine.get('CPU', 0)) for machine in machines]}, {gpus} GPUs",
             expected=f"{threads} cores{' and a GPU' if each else ''} for each",
-            fix="take fewer --threads-per-worker or another --device, or add machines",
+            fix="take fewer --workers, fewer --threads-per-worker or another --device",
         )
-    crew = room if workers is None else min(workers, room)
     return Crew(ray=ray, workers=crew, threads=threads, gpus=each)
 
 

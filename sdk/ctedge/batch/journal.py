@@ -16,15 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, TextIO
 
+from ctedge.batch.results import Outcome, fits
 from ctedge.errors import OutputError
 from ctedge.files import write_atomic
 
 SCHEMA_VERSION = 1
 
 _JOB, _JOURNAL, _LOCK = "job.json", "journal.jsonl", "lock"
-
-#: What came of one scan: {"answer": …} as a result's `to_json`, or {"error": {type, message}}.
-Outcome = dict[str, Any]
 
 
 def folder_of(output: Path) -> Path:
@@ -39,9 +37,9 @@ class Journal:
         done: them.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, task: str) -> None:
         self._folder, path = folder, folder / _JOURNAL
-        self.done = _read(path, count)
+        self.done = _read(path, count, task)
         self._stream: BinaryIO = path.open("ab")
         self._stream.write(b"\n")  # ends a line that was torn off
 
@@ -93,7 +91,7 @@ def answers_of(outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
 
 @contextlib.contextmanager
 def open_journal(
-    output: Path, asked: dict[str, Any], *, count: int, resume: bool
+    output: Path, asked: dict[str, Any], *, count: int, task: str, resume: bool
 ) -> Iterator[Journal]:
     """Begin a batch, or go on with one.
 
@@ -101,11 +99,13 @@ def open_journal(
         output: the file that is to be written.
         asked: all that the answers depend on, as plain JSON values; kept, and compared.
         count: scans in the table.
+        task: of the model.
         resume: whether a batch that was stopped may be there. Where there is none, one begins.
 
     Raises:
         OutputError: a batch was stopped there, and `resume` is false; it was asked for something
-            else; another process works on it; or nothing can be written there.
+            else, or does not say for what; another process works on it; or nothing can be written
+            there.
     """
     folder = folder_of(output)
     asked = {"schema_version": SCHEMA_VERSION, **asked}
@@ -126,24 +126,23 @@ def open_journal(
     with lock:
         _be_alone(folder, lock)
         _settle(folder, asked)
-        with Journal(folder, count) as journal:
+        with Journal(folder, count, task) as journal:
             yield journal
 
 
-def refuse_others(where: Path, begun: object, asked: dict[str, Any]) -> None:
+def refuse_others(where: Path, begun: dict[str, Any], asked: dict[str, Any]) -> None:
     """Raise OutputError where what was begun is not what is asked for now."""
-    known = begun if isinstance(begun, dict) else {}
-    unlike = [name for name in asked if name not in known or known[name] != asked[name]]
+    unlike = [name for name in asked if name not in begun or begun[name] != asked[name]]
     if unlike:
-        _refuse(where, unlike, known, asked)
+        _refuse(where, unlike, begun, asked)
 
 
 def _refuse(
-    where: Path, unlike: list[str], known: dict[str, Any], asked: dict[str, Any]
+    where: Path, unlike: list[str], begun: dict[str, Any], asked: dict[str, Any]
 ) -> NoReturn:
     raise OutputError(
         f"{where} was begun with something else",
-        found=", ".join(f"{name} {known.get(name)!r}" for name in unlike),
+        found=", ".join(f"{name} {begun.get(name)!r}" for name in unlike),
         expected=", ".join(f"{name} {asked[name]!r}" for name in unlike),
         fix="repeat the first command as it was, with the same table, or choose another output",
     )
@@ -169,11 +168,16 @@ def _settle(folder: Path, asked: dict[str, Any]) -> None:
         return
     except (ValueError, RecursionError):
         begun = None
+    if not isinstance(begun, dict):
+        raise OutputError(
+            f"{path} is damaged, and says no more for what the batch was begun",
+            fix=f"remove {folder} and begin anew, or choose another output",
+        )
     refuse_others(folder, begun, asked)
 
 
-def _read(path: Path, count: int) -> dict[int, Outcome]:
-    """The journal's outcomes; a line that was torn off is passed over, and its scan judged anew."""
+def _read(path: Path, count: int, task: str) -> dict[int, Outcome]:
+    """The journal's outcomes; a damaged line is passed over, and its scan judged anew."""
     outcomes: dict[int, Outcome] = {}
     if not path.exists():
         return outcomes
@@ -183,13 +187,6 @@ def _read(path: Path, count: int) -> dict[int, Outcome]:
         except (ValueError, RecursionError):
             continue
         index = outcome.pop("index", None) if isinstance(outcome, dict) else None
-        if type(index) is int and 0 <= index < count and _is_outcome(outcome):
+        if type(index) is int and 0 <= index < count and fits(outcome, task):
             outcomes[index] = outcome
     return outcomes
-
-
-def _is_outcome(outcome: Outcome) -> bool:
-    if set(outcome) == {"answer"}:
-        return isinstance(outcome["answer"], dict)
-    error = outcome.get("error")
-    return len(outcome) == 1 and isinstance(error, dict) and set(error) == {"type", "message"}

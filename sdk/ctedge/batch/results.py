@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctedge.batch.journal import Outcome
 from ctedge.batch.table import ID, SCAN, Table
 from ctedge.errors import OutputError, WrongTask
 from ctedge.extras import require
 from ctedge.files import atomic_file
+
+#: What came of one scan: {"answer": …} as a result's `to_json`, or {"error": {type, message}}.
+Outcome = dict[str, Any]
 
 #: What a model of each task answers, with the Arrow types; the names are those of the results.
 ANSWERS: Mapping[str, Mapping[str, str]] = {
@@ -75,6 +77,24 @@ def row_of(outcome: Outcome, task: str) -> dict[str, Any]:
     return row
 
 
+def fits(outcome: Outcome, task: str) -> bool:
+    """Whether what a journal says came of a scan can stand in the results, whole and unchanged.
+
+    Raises:
+        MissingExtra: pyarrow is absent.
+    """
+    arrow = require("pyarrow", extra="ray", purpose="writing results as Parquet")
+    if set(outcome) not in ({"answer"}, {"error"}):
+        return False
+    try:
+        row = row_of(outcome, task)
+        stored = arrow.Table.from_pylist([row], schema=_schema(arrow, columns_of(task)))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
+        return False  # Arrow's own are TypeErrors and ValueErrors
+    needed = _ERROR if "error" in outcome else {*_MAKING, *ANSWERS[task], "flags", "quality"}
+    return stored.to_pylist() == [row] and all(row[name] not in (None, "") for name in needed)
+
+
 def write_results(
     output: Path,
     table: Table,
@@ -109,26 +129,33 @@ def write_results(
         }
         for row, outcome in zip(table.rows, outcomes, strict=True)
     ]
-    schema = arrow.schema(
-        [(name, _type(arrow, kind)) for name, kind in fields.items()],
-        metadata={_METADATA: json.dumps(dict(asked)).encode()},
-    )
+    schema = _schema(arrow, fields).with_metadata({_METADATA: json.dumps(dict(asked)).encode()})
     with atomic_file(output) as temporary:
         parquet.write_table(arrow.Table.from_pylist(rows, schema=schema), temporary)
 
 
-def read_asked(output: Path) -> object:
-    """What the file at `output` says it was made of; None where it is not one of ours.
+def read_asked(output: Path) -> dict[str, Any]:
+    """What the file at `output` says it was made of.
 
     Raises:
         MissingExtra: pyarrow is absent.
+        OutputError: it is damaged, or not one of ours.
     """
     arrow = require("pyarrow", extra="ray", purpose="reading results as Parquet")
     parquet = require("pyarrow.parquet", extra="ray", purpose="reading results as Parquet")
     try:
-        return json.loads((parquet.read_schema(output).metadata or {}).get(_METADATA, b"null"))
-    except (OSError, ValueError, arrow.ArrowException):
-        return None
+        kept = (parquet.read_schema(output).metadata or {}).get(_METADATA, b"null")
+        asked, found = json.loads(kept), "a Parquet file of something else"
+    except (OSError, ValueError, RecursionError, arrow.ArrowException) as error:
+        asked, found = None, getattr(error, "strerror", None) or str(error)
+    if not isinstance(asked, dict):
+        raise OutputError(
+            f"{output} is not, or no more, what a batch wrote",
+            found=found,
+            expected="the results of this very batch",
+            fix="remove or rename it, or choose another output",
+        )
+    return asked
 
 
 def read_outcomes(output: Path, task: str) -> list[Outcome]:
@@ -144,6 +171,10 @@ def read_outcomes(output: Path, task: str) -> list[Outcome]:
         else {"error": {"type": row["error"], "message": row["error_message"]}}
         for row in rows
     ]
+
+
+def _schema(arrow: Any, fields: Mapping[str, str]) -> Any:
+    return arrow.schema([(name, _type(arrow, kind)) for name, kind in fields.items()])
 
 
 def _type(arrow: Any, kind: str) -> Any:

@@ -14,13 +14,18 @@ from ctedge import errors
 from ctedge.batch.cluster import crew_of, outcomes_of
 from ctedge.batch.journal import (
     Journal,
-    Outcome,
     answers_of,
     folder_of,
     open_journal,
     refuse_others,
 )
-from ctedge.batch.results import columns_of, read_asked, read_outcomes, write_results
+from ctedge.batch.results import (
+    Outcome,
+    columns_of,
+    read_asked,
+    read_outcomes,
+    write_results,
+)
 from ctedge.batch.table import Row, read_table
 from ctedge.batch.workers import Plan
 from ctedge.bundle.model_bundle import ModelBundle
@@ -118,7 +123,9 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
         written = answers_of(written)
     if len(written) == len(table.rows) and not folder_of(output).exists():
         return _summary(output, table.rows, list(written.values()))
-    with open_journal(output, asked, count=len(table.rows), resume=resume) as journal:
+    with open_journal(
+        output, asked, count=len(table.rows), task=bundle.task, resume=resume
+    ) as journal:
         if retry_failed:
             journal.forget_failures()
         done = written | journal.done

@@ -2,7 +2,8 @@
 
 What runs for `--help` imports only typer at the top, so that `ctedge --help` stays quick; and of
 the commands only that one is imported and taken apart which was asked for.
-Exit codes: 0 ok, 1 one of our errors, 2 wrong usage, 3 a gate failed, 130 Ctrl-C.
+Exit codes: 0 ok, 1 one of our errors, 2 wrong usage, 3 a gate failed, 130 Ctrl-C,
+143 SIGTERM (batch).
 """
 
 from __future__ import annotations

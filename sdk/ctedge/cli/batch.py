@@ -96,7 +96,7 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
                 retry_failed=retry_failed,
                 begin=begin,
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         typer.echo(
             "stopped; finished scans are kept: go on with the same command and --resume", err=True
         )
