@@ -29,7 +29,6 @@ OLD = {
     "covid-slices.json",
     "hrct-study.json",
     "keras-example.json",
-    "memory.json",
     "training-speed.json",
 }
 
@@ -162,6 +161,13 @@ def test_a_committed_file_has_the_form(form, path):
     assert {"ctedge", "numpy"} <= set(document["machine"]["versions"])
     named = without_variables(rows_of_the_overview()[path.name]["command"])
     assert set(named) <= set(without_variables(document["command"])), "the overview's command"
+
+
+def test_the_overview_says_which_files_have_no_version():
+    found = {path.name for path in RESULTS if "schema_version" not in json.loads(path.read_text())}
+    said = re.search(r"or\s+none \(([^)]*)\)", OVERVIEW)
+    assert found == set(re.findall(r"`([^`]+)`", said[1] if said else ""))
+    assert found <= OLD
 
 
 def test_the_overview_names_every_file():

@@ -192,3 +192,10 @@ def test_maps_are_of_one_scan(scan_file, tmp_path):
     assert result.returncode == 2
     assert "one scan" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_an_overlay_of_another_name_is_refused_before_a_scan_is_read(tmp_path):
+    result = run("predict", tmp_path / "not-there.nii", "--overlay", tmp_path / "heat.jpg")
+    assert result.returncode == 1
+    assert "heat.jpg is no name of a PNG" in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.maps import MapRecord
-from ctedge.montage import montage_png
+from ctedge.montage import montage_png, require_png
 from ctedge.nifti_writer import write_volume
 from ctedge.scan import CTScan
 from ctedge.spec import CANONICAL_AXES, PreprocessSpec
@@ -127,8 +127,9 @@ class Explanation:
         """Write a PNG of evenly picked slices with the heat over them.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: its suffix is not .png, or it cannot be written.
         """
+        require_png(path)
         last = self.scan.shape[2] - 1
         picked = np.unique(np.linspace(0, last, OVERLAY_SLICES).round().astype(int)).tolist()
         voxels = np.stack(list(self.scan.planes.each(picked)), axis=2)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctedge.errors import OutputError
 from ctedge.files import write_atomic
 from ctedge.spec import HU_WINDOW
 
@@ -40,6 +41,18 @@ GLYPHS = {
     " ": "00000000000000", ".": "00000000000c0c", "%": "18190204081303", "-": "0000001f000000",
     ":": "000c0c000c0c00", "/": "01010204081010",
 }  # fmt: skip
+
+
+def require_png(path: str | os.PathLike[str]) -> None:
+    """Refuse a name by which nobody would look for a PNG.
+
+    Raises:
+        OutputError: another suffix.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise OutputError(
+            f"{os.fspath(path)} is no name of a PNG", expected="a suffix .png", fix="name it so"
+        )
 
 
 def montage_png(  # noqa: PLR0913 - one keyword an independent choice

@@ -1,12 +1,16 @@
 """The distribution of latencies as a PNG: histogram and cumulative share, drawn with numpy alone.
 
-A row a runtime, inference on the left and total on the right, each on an axis of its own.
+Of what, on what and when; then a row a runtime, inference on the left and total on the right, each
+on an axis of its own.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 from ctedge.bench.report import Report
 from ctedge.bench.summary import Samples
 from ctedge.files import write_atomic
-from ctedge.montage import GLYPHS, png_of
+from ctedge.montage import GLYPHS, png_of, require_png
 
 Pixels = NDArray[np.uint8]
 
@@ -23,6 +27,10 @@ _STAGES = ("inference", "total")
 _HEIGHT, _WIDTH = 260, 620
 #: Margins of the field that is drawn in, in pixels.
 _TOP, _BOTTOM, _LEFT, _RIGHT = 58, 38, 58, 70
+#: From one line of text to the next, and from the upper edge to the first.
+_LINE, _EDGE = 22, 10
+#: A glyph and the gap after it.
+_LETTER = 12
 
 _PAPER, _INK, _GRID, _FAINT = (255, 255, 255), (40, 40, 40), (226, 226, 226), (120, 120, 120)
 _BAR, _SHARE = (150, 184, 220), (196, 84, 16)
@@ -35,21 +43,52 @@ _TICKS = 5
 
 _BITS = np.arange(4, -1, -1)
 
+_TRADEMARK = re.compile(r"\((?:R|TM)\)", re.IGNORECASE)
+_WITHOUT_GLYPH = re.compile(f"[^{re.escape(''.join(GLYPHS))}]+")
+
 
 def plot_png(report: Report, path: str | os.PathLike[str]) -> Path:
     """Write the distributions of a report.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: another suffix, or it cannot be written.
     """
+    require_png(path)
+    said = _caption(report)
     rows = [
         np.concatenate(
             [_panel(f"{run.candidate} {stage}", run.samples_ns[stage]) for stage in _STAGES], axis=1
         )
         for run in report.runs
     ]
-    words = f"latency of {report.bundle} in ms: " + ", ".join(run.candidate for run in report.runs)
-    return write_atomic(path, png_of(np.concatenate(rows), words))
+    words = "; ".join(["latency in ms", *said, ", ".join(run.candidate for run in report.runs)])
+    return write_atomic(path, png_of(np.concatenate([_strip(said), *rows]), words))
+
+
+def _caption(report: Report) -> list[str]:
+    """Of what, and on what; each runtime stands over its own row."""
+    scan = "a synthetic scan in memory" if report.in_memory else "a file"
+    size = "" if report.shape is None else f", {' x '.join(map(str, report.shape))}"
+    machine = report.machine
+    gpu = [] if machine.gpu is None else [str(machine.gpu["gpu"])]
+    return [
+        f"{report.bundle} on {scan}{size}",
+        ", ".join([machine.cpu, f"{machine.cores_usable} of {machine.cores} cores", *gpu]),
+        f"{report.started[:16].replace('T', ' ')} UTC",
+    ]
+
+
+def _strip(said: Sequence[str]) -> Pixels:
+    """Text as wide as two panels, in as many lines as it takes; a comma is drawn as a dash."""
+    letters = (2 * _WIDTH - _LEFT - _EDGE) // _LETTER
+    lines = []
+    for one in said:
+        plain = _TRADEMARK.sub("", one).replace(", ", " - ").upper()
+        lines += textwrap.wrap(_WITHOUT_GLYPH.sub(" ", plain), letters)
+    strip = np.full((_EDGE + _LINE * len(lines) + _EDGE, 2 * _WIDTH, 3), _PAPER, np.uint8)
+    for number, line in enumerate(lines):
+        _write(strip, " ".join(line.split()), _EDGE + _LINE * number, _LEFT, _INK)
+    return strip
 
 
 def _panel(title: str, samples: Samples) -> Pixels:
@@ -64,7 +103,7 @@ def _panel(title: str, samples: Samples) -> Pixels:
     def column(value: float) -> int:
         return min(max(round((value - low) / (high - low) * (width - 1)), 0), width - 1)
 
-    _write(canvas, title, 10, _LEFT, _INK)
+    _write(canvas, title, _EDGE, _LEFT, _INK)
     ticks, digits = _ticks(low, high)
     for tick in ticks:
         field[:, column(tick)] = _GRID
@@ -82,10 +121,10 @@ def _panel(title: str, samples: Samples) -> Pixels:
     for name, value, colour in (("p50", p50, _P50), ("p95", p95, _P95)):
         field[::6, column(float(value))] = field[1::6, column(float(value))] = colour
         field[2::6, column(float(value))] = colour
-        left = _write(canvas, f"{name} {value:.{digits + 1}f}", 32, left, colour) + 24
-    left = _write(canvas, f"n {len(ms)}", 32, left, _FAINT) + 24
+        left = _write(canvas, f"{name} {value:.{digits + 1}f}", _EDGE + _LINE, left, colour) + 24
+    left = _write(canvas, f"n {len(ms)}", _EDGE + _LINE, left, _FAINT) + 24
     if beyond:
-        _write(canvas, f"{beyond} slower", 32, left, _INK)
+        _write(canvas, f"{beyond} slower", _EDGE + _LINE, left, _INK)
     canvas[_TOP + height, _LEFT : _LEFT + width] = _INK
     canvas[_TOP : _TOP + height + 1, _LEFT - 1] = _INK
     return canvas

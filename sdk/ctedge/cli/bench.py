@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import stat
@@ -58,12 +59,15 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from ctedge.bench.plot import plot_png
     from ctedge.bench.table import report_lines
     from ctedge.files import write_atomic
+    from ctedge.montage import require_png
 
     try:
         settings = Settings(repeats=repeats, warm_up=warm_up, seconds=seconds)
     except ValueError as error:  # --seconds nan, inf
         raise typer.BadParameter(str(error)) from error
-    _require_places({"--json": json_file if json_file != "-" else None, "--plot": plot})
+    _require_places({"--json": json_file if json_file != "-" else None, "--plot": plot}, scan)
+    if plot is not None:
+        require_png(plot)
     with Console(stderr=True).status("starting") as status:
         report = measure(
             bundle,
@@ -75,8 +79,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
             settings=settings,
             say=status.update,
         )
-    # Without paths: that of the scan may name a patient.
-    command = ["ctedge", "bench", report.bundle, *(["SCAN"] if scan else []), "--device", device]
+    # The bundle as typed; never the path of the scan, which may name a patient.
+    command = ["ctedge", "bench", bundle, *(["SCAN"] if scan else []), "--device", device]
     for option, value in (("--runtime", runtime), ("--precision", precision)):
         command += [option, value] if value else []
     command += ["--repeats", f"{repeats}", "--warm-up", f"{warm_up}", "--seconds", f"{seconds:g}"]
@@ -92,7 +96,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         plot_png(report, plot)
 
 
-def _require_places(outputs: dict[str, str | Path | None]) -> None:
+def _require_places(outputs: dict[str, str | Path | None], scan: str | None) -> None:
     """Refuse, before minutes of measuring, a file that could not be written after them."""
     from ctedge.errors import OutputError
     from ctedge.files import atomic_file
@@ -116,6 +120,30 @@ def _require_places(outputs: dict[str, str | Path | None]) -> None:
                 found=error.strerror or error,
                 fix=f"name another file for {option}; nothing was measured yet",
             ) from error
+    _require_apart({**outputs, "SCAN": scan})
+
+
+def _require_apart(places: dict[str, str | Path | None]) -> None:
+    """Refuse two names of one file: what is written last would take the place of the other."""
+    from ctedge.errors import OutputError
+
+    named = [(name, Path(path)) for name, path in places.items() if path is not None]
+    for (one, path), (other, same) in itertools.combinations(named, 2):
+        if _is_same(path, same):
+            raise OutputError(
+                f"{one} and {other} name one file",
+                found=path if path == same else f"{path}, {same}",
+                fix=f"name another file for {one}; nothing was measured yet",
+            )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one place, where nothing need stand yet."""
+    with contextlib.suppress(OSError):
+        return one.samefile(other)
+    with contextlib.suppress(OSError, RuntimeError):  # links in a circle
+        return one.resolve() == other.resolve()
+    return False
 
 
 class _ItCanBeWritten(Exception):

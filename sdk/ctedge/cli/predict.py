@@ -96,6 +96,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     explain = heatmap is not None or overlay is not None
     if explain and len(scans) > 1:
         raise typer.BadParameter("--heatmap and --overlay take one scan at a time")
+    if overlay is not None:
+        from ctedge.montage import require_png
+
+        require_png(overlay)  # not after minutes
     if explain and runtime is None and precision is None and device != "gpu":
         runtime, precision = "onnxruntime", "fp32"  # nothing else draws the finest map
     how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}

@@ -1,7 +1,8 @@
 """OpenVINO on a CPU, or on an Intel GPU.
 
-Latency is the only hint: throughput, which opens several streams, was tried and gave nothing for
-its memory. There is no model cache, which would be one more file that a native library trusts.
+Latency is the only hint: throughput divides the threads among streams, and on two cores that could
+gain 10 % at most (docs/speed.md: one CPU against two). There is no model cache, which would be one
+more file that a native library trusts.
 """
 
 from __future__ import annotations
