@@ -12,6 +12,9 @@ from typing import Any
 
 from result_file import REPOSITORY, RESULTS, machine_line
 
+#: The contract of the published example; the other's figures are of the same kind.
+KERAS_EXAMPLE = "keras-example"
+
 
 def speed_rows() -> Iterator[str]:
     """One line of Markdown per figure of `cpu.json`."""
@@ -54,6 +57,26 @@ def speed_rows() -> Iterator[str]:
     render = median("test_render[(512, 512, 40)]")
     yield f"| render a synthetic patient, 512 x 512 x 40, one core | {render:.2f} s |"
     yield f"| SDK with its CPU runtime on disk | {bare['install_mb']:.0f} MB |"
+
+
+def limit_rows() -> Iterator[str]:
+    """One line of Markdown per way that a scan may arrive: how far from the limit (`cpu.json`)."""
+    document = json.loads((RESULTS / "cpu.json").read_text())
+    yield (
+        f"| {machine_line(document)} | one thread | two threads | bytes once | times that |"
+        " wanted | bytes once and arithmetic, each alone |"
+    )
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for run in document["benchmarks"]:
+        laid, _, spec = run["name"].partition("[")[2].rstrip("]").partition("-")
+        if not run["name"].startswith("test_preprocess_and_its_limits") or spec != KERAS_EXAMPLE:
+            continue
+        facts, took_ms = run["extra_info"], run["stats"]["median"] * 1e3
+        yield (
+            f"| {laid} | {facts['one_thread_ms']:.1f} ms | {took_ms:.1f} ms"
+            f" | {facts['memory_ms']:.1f} ms | {facts['times_memory']:.1f} | 2"
+            f" | {facts['memory_ms'] + facts['arithmetic_ms']:.1f} ms |"
+        )
 
 
 def model_rows() -> Iterator[str]:
@@ -232,6 +255,7 @@ PAGES: Mapping[str, tuple[Callable[[], Iterator[str]], ...]] = {
     "docs/reading-dicom.md": (scan_rows,),
     "docs/lungs.md": (lung_rows,),
     "docs/explanation.md": (explanation_rows,),
+    "docs/speed.md": (limit_rows,),
     "docs/quality.md": (quality_rows,),
 }
 
