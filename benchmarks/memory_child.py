@@ -152,8 +152,8 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     if asked.get("cpus"):
         os.sched_setaffinity(0, asked["cpus"])
-    ways = (peak, slope, cycles, sessions, candidates)
-    print(json.dumps(next(way for way in ways if way.__name__ == asked["what"])(asked)))
+    ways = {way.__name__: way for way in (peak, slope, cycles, sessions, candidates)}
+    print(json.dumps(ways[asked["what"]](asked)))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def examine(bundles: Sequence[str | os.PathLike[str]] | None = None) -> list[Fin
     return [
         _python(),
         *_packages(),
-        *_onnxruntime(needed=not models or any(first.state != "ok" for first, *_ in models)),
+        *_onnxruntime(needed=any(first.state != "ok" for first, *_ in models)),
         _openvino(),
         *_tensorrt(),
         _driver(),

@@ -9,7 +9,6 @@ linearly; beyond the outermost centres the outermost cells go on.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.maps import MapRecord
-from ctedge.montage import montage_png, require_png
+from ctedge.montage import drawable, montage_png, require_png
 from ctedge.nifti_writer import write_volume
 from ctedge.scan import CTScan
 from ctedge.spec import CANONICAL_AXES, PreprocessSpec
@@ -28,9 +27,6 @@ Floats = npt.NDArray[np.float32]
 
 #: A heat map is stored in steps of 1/255.
 _LEVELS = 255
-
-#: What the caption of a picture cannot hold.
-_WITHOUT_GLYPH = re.compile(r"[^A-Z0-9 .%:/-]")
 
 #: Slices of an overlay picture.
 OVERLAY_SLICES = 24
@@ -139,7 +135,7 @@ class Explanation:
             hu_window=self.spec.hu_window,
             heat=self.heatmap(picked),
             count=len(picked),
-            caption=None if caption is None else _WITHOUT_GLYPH.sub(" ", caption.upper()),
+            caption=None if caption is None else drawable(caption),
         )
 
     @classmethod

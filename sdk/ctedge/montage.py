@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -41,6 +42,14 @@ GLYPHS = {
     " ": "00000000000000", ".": "00000000000c0c", "%": "18190204081303", "-": "0000001f000000",
     ":": "000c0c000c0c00", "/": "01010204081010",
 }  # fmt: skip
+
+
+_WITHOUT_GLYPH = re.compile(f"[^{re.escape(''.join(GLYPHS))}]")
+
+
+def drawable(text: str) -> str:
+    """Text in the glyphs that there are: in capitals, and a space for what has none."""
+    return _WITHOUT_GLYPH.sub(" ", text.upper())
 
 
 def require_png(path: str | os.PathLike[str]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ctedge.bench.report import Report
 from ctedge.bench.summary import Samples
 from ctedge.files import write_atomic
-from ctedge.montage import GLYPHS, png_of, require_png
+from ctedge.montage import GLYPHS, drawable, png_of, require_png
 
 Pixels = NDArray[np.uint8]
 
@@ -44,7 +44,6 @@ _TICKS = 5
 _BITS = np.arange(4, -1, -1)
 
 _TRADEMARK = re.compile(r"\((?:R|TM)\)", re.IGNORECASE)
-_WITHOUT_GLYPH = re.compile(f"[^{re.escape(''.join(GLYPHS))}]+")
 
 
 def plot_png(report: Report, path: str | os.PathLike[str]) -> Path:
@@ -83,8 +82,8 @@ def _strip(said: Sequence[str]) -> Pixels:
     letters = (2 * _WIDTH - _LEFT - _EDGE) // _LETTER
     lines = []
     for one in said:
-        plain = _TRADEMARK.sub("", one).replace(", ", " - ").upper()
-        lines += textwrap.wrap(_WITHOUT_GLYPH.sub(" ", plain), letters)
+        plain = _TRADEMARK.sub("", one).replace(", ", " - ")
+        lines += textwrap.wrap(drawable(plain), letters)
     strip = np.full((_EDGE + _LINE * len(lines) + _EDGE, 2 * _WIDTH, 3), _PAPER, np.uint8)
     for number, line in enumerate(lines):
         _write(strip, " ".join(line.split()), _EDGE + _LINE * number, _LEFT, _INK)
