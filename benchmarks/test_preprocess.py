@@ -110,6 +110,29 @@ def test_preprocess_and_its_limits(benchmark, large_scan, laid, name):
     assert took_s <= TIMES_BOTH_LIMITS * (memory_s + arithmetic_s)
 
 
+def test_preprocess_into_float16(benchmark, large_scan):
+    """What an engine with a float16 input would cost the host, which rounds the volume for it."""
+    scan = CTScan.from_array(large_scan)
+    halves, wholes = (np.empty(KERAS_EXAMPLE.shape, dtype) for dtype in (np.float16, np.float32))
+    added_s = []
+
+    def cpu_s(out: np.ndarray) -> float:
+        start = time.process_time()
+        resample(scan, KERAS_EXAMPLE, out=out)
+        return time.process_time() - start
+
+    def one_pair() -> None:
+        whole_s = cpu_s(wholes)
+        added_s.append(cpu_s(halves) - whole_s)
+
+    benchmark.pedantic(one_pair, rounds=3 * ROUNDS, warmup_rounds=2)
+    benchmark.extra_info |= {
+        "added_cpu_ms": round(statistics.median(added_s) * 1e3, 2),
+        "spared_mb": round((wholes.nbytes - halves.nbytes) / 1e6, 1),
+    }
+    assert np.abs(halves - wholes).max() <= np.finfo(np.float16).eps
+
+
 class _Limits:
     """The two parts of the work, each alone."""
 

@@ -29,7 +29,6 @@ OLD = {
     "covid-slices.json",
     "hrct-study.json",
     "keras-example.json",
-    "training-speed.json",
 }
 
 MACHINE = replace(BenchMachine.here(), load=0.5)
