@@ -18,6 +18,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
 
+#: Files whose tests train, export or measure, some for a minute, and share what is made once.
+LONG = tuple(
+    f"test_{part}"
+    for part in ("examples_keras", "export_", "latency_", "legacy_", "slices_export", "training_")
+)
+
 # A shell that starts the tests in its background has them ignore Ctrl-C, which some of them press.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,6 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # In one worker, and first: so that none waits for another's last test, or for what another
+        # is making. Within the two parts the order stays random.
+        items.sort(key=lambda item: not item.path.name.startswith(LONG))
     folder = Path(os.environ.get("CTEDGE_TEST_DATA", DEFAULT_DATA))
     if folder.is_dir():
         return

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
+from conftest import REPOSITORY
 from ctedge.bundle.model_bundle import ModelBundle
 from engine_factory import write_engine_bundle
 
@@ -132,9 +133,15 @@ def test_an_older_driver_without_a_call_is_no_device(driver: Path, tmp_path: Pat
     assert ask(tmp_path)[0] == "None"
 
 
-#: The builder is real; what opens its engine is the bundle's half-precision file on the CPU.
+#: The builder is real; what opens its engine is the bundle's half-precision file on the CPU. The
+#: chests that its gate shows are those of the other tests, of networks of this size as well.
 STAGE = """
-import ctypes, json, sys
+import ctypes, json, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from drawn_once import share_drawings
+share_drawings(Path(os.environ["CTEDGE_TEST_DRAWN"]))
+del sys.path[0]
 import numpy as np
 import tensorrt_rtx as trt
 from ctedge.bundle.model_bundle import ModelBundle
@@ -235,7 +242,7 @@ print(json.dumps([said[-1], read_record(path).device_gate.state]))
 def on_stage(driver: Path, script: str, bundle: ModelBundle, shift: float = 0.0) -> list[object]:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     known = os.environ | {"LD_LIBRARY_PATH": str(driver)}
-    command = [sys.executable, "-c", script, str(bundle.path), str(shift)]
+    command = [sys.executable, "-c", script, str(bundle.path), str(shift), REPOSITORY / "tests"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env=known)
     assert answer.returncode == 0, answer.stderr
     found: list[object] = json.loads(answer.stdout.splitlines()[-1])

@@ -31,6 +31,7 @@ from ctedge_export.lock import written_by_one
 from ctedge_export.precision import int8
 from ctedge_export.precision.precision import export_precision
 from ctedge_export.verify import Row, verify_bundle
+from made_once import made_once
 from precision_factory import Weights, plain, write
 
 ALL = ("fp16", "bf16", "int8")
@@ -44,17 +45,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     """All precisions of the plain bundle, made by the command, in a bundle with an engine."""
-    target = tmp_path_factory.mktemp("made") / "all.ctedge"
-    shutil.copytree(source, target)
-    (target / "engines").mkdir()
-    (target / "engines" / "device.engine").write_bytes(b"engine")
-    arguments = ["precision", str(target), "--to", "fp16", "--to", "bf16", "--to", "int8"]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout == ""
-    for words in ("subnormal", "percentile calibration", "onnxruntime-cpu-int8: passed", "written"):
-        assert words in done.stderr
-    return ModelBundle.load(target)
+
+    def make(target: Path) -> None:
+        shutil.copytree(source, target)
+        (target / "engines").mkdir()
+        (target / "engines" / "device.engine").write_bytes(b"engine")
+        arguments = ["precision", str(target), "--to", "fp16", "--to", "bf16", "--to", "int8"]
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout == ""
+        said = ("subnormal", "percentile calibration", "onnxruntime-cpu-int8: passed", "written")
+        for words in said:
+            assert words in done.stderr
+
+    return ModelBundle.load(made_once(tmp_path_factory.getbasetemp(), "all.ctedge", make))
 
 
 def test_each_precision_is_a_member_with_its_own_gates(made: ModelBundle) -> None:

@@ -37,6 +37,14 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
     made.clear()
 
 
+@pytest.fixture
+def collecting_is_quick() -> Iterator[None]:
+    """What is here from before, TensorFlow perhaps, is not looked through again and again."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def answers(stage: Stage, runtime: object, *, seed: int = 1) -> bool:
     batch = volumes(1, seed=seed)
     return np.array_equal(runtime.run(batch)["logit"], expected(batch)["logit"])  # type: ignore[attr-defined]
@@ -67,6 +75,7 @@ def calls_of_a_life(stage: Stage) -> Counter[str]:
     return stage.driver.calls - before
 
 
+@pytest.mark.usefixtures("collecting_is_quick")
 @pytest.mark.parametrize("code", [OUT_OF_MEMORY, LAUNCH_FAILED])
 def test_whichever_driver_call_fails_the_error_is_typed(stage: Stage, code: int) -> None:
     for name, count in calls_of_a_life(stage).items():

@@ -28,6 +28,7 @@ from ctedge_training.judging.gradcam import heat_maps
 from ctedge_training.learning import networks, weights
 from ctedge_training.run import Run
 from ctedge_training.tasks import CLASSIFIER, SLICES
+from made_once import made_once
 
 SIDE = 64
 CLASSES = ("clear", "covid")
@@ -36,30 +37,33 @@ CLASSES = ("clear", "covid")
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty pictures a class, of many sizes; the second class has a bright blob."""
-    folder = tmp_path_factory.mktemp("pictures")
+    return made_once(tmp_path_factory.getbasetemp(), "pictures", write_pictures)
+
+
+def write_pictures(folder: Path) -> None:
     rng = np.random.default_rng(8)
     for answer, name in enumerate(CLASSES):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
         for number in range(20):
             rows, columns = rng.integers(40, 70, 2)
             levels = rng.integers(0, 90, (rows, columns)).astype(np.uint8)
             if answer:
                 levels[10:30, 10:30] += 150
             Image.fromarray(levels).save(folder / name / f"{number:02d}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    out = tmp_path_factory.mktemp("runs") / "slices"
-    arguments = [
-        *("slices", str(pictures), "-o", str(out), "--classes", ",".join(CLASSES)),
-        *("--grid", f"{SIDE}x{SIDE}", "--epochs", "2", "--workers", "1", "--feeders", "0"),
-    ]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    assert "percent confident that CT scan is clear" in result.output
-    return Run.open(out)
+    def train(out: Path) -> None:
+        arguments = [
+            *("slices", str(pictures), "-o", str(out), "--classes", ",".join(CLASSES)),
+            *("--grid", f"{SIDE}x{SIDE}", "--epochs", "2", "--workers", "1", "--feeders", "0"),
+        ]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert "percent confident that CT scan is clear" in result.output
+
+    return Run.open(made_once(tmp_path_factory.getbasetemp(), "slice-training", train))
 
 
 def test_the_run_says_what_it_is(trained: Run) -> None:

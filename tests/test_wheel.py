@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from conftest import REPOSITORY
+from made_once import made_once
 
 BUNDLES = ("pneumonia", "severity")
 
@@ -49,19 +50,23 @@ def works(python: str, version: str) -> bool:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
+    return next(made_once(tmp_path_factory.getbasetemp(), "dist", build_wheel).glob("*.whl"))
+
+
+def build_wheel(out: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, REPOSITORY]
     subprocess.run(command, check=True, capture_output=True)
-    return next(out.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory) -> Path:
+    return made_once(tmp_path_factory.getbasetemp(), "synthetic.nii.gz", write_patient)
+
+
+def write_patient(path: Path) -> None:
     from ctedge.phantom import draw_patient, render, write_nifti
 
-    path = tmp_path_factory.mktemp("patient") / "synthetic.nii.gz"
     write_nifti(render(draw_patient(5, lesion_share=0.3), shape=(160, 160, 40)), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,7 @@ def test_it_predicts_in_a_bare_environment(wheel, patient, expected, tmp_path, v
     subprocess.run(create, check=True)
     python = tmp_path / "bare" / "bin" / "python"
     lock = REPOSITORY / "constraints.txt"
-    pip = [sys.executable, "-m", "pip", "--python", python]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
     # Not compiled: most of it is imported by nothing here, and compiling all takes seconds.
     install = [*pip, "install", "-q", "--no-compile", "-c", lock, f"{wheel}[cpu]"]
     subprocess.run(install, check=True, capture_output=True)
