@@ -1,24 +1,27 @@
-"""The tables of figures of most pages, made from the result files; a test holds the pages to them.
+"""The tables of figures of most pages, made from the result files.
 
 python benchmarks/figures.py --write
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from result_file import REPOSITORY, RESULTS, machine_line
+from page import fill, main
+from result_file import doubts, machine_line, read
 
 #: The contract of the published example; the other's figures are of the same kind.
 KERAS_EXAMPLE = "keras-example"
 
+#: How many times as long as reading a scan's bytes once preprocessing was to take at most.
+WANTED_TIMES_MEMORY = 2
+
 
 def speed_rows() -> Iterator[str]:
     """One line of Markdown per figure of `cpu.json`."""
-    document = json.loads((RESULTS / "cpu.json").read_text())
+    document = read("cpu")
     runs = {entry["name"]: entry for entry in document["benchmarks"]}
 
     def median(name: str) -> float:
@@ -57,11 +60,12 @@ def speed_rows() -> Iterator[str]:
     render = median("test_render[(512, 512, 40)]")
     yield f"| render a synthetic patient, 512 x 512 x 40, one core | {render:.2f} s |"
     yield f"| SDK with its CPU runtime on disk | {bare['install_mb']:.0f} MB |"
+    yield from _below(document)
 
 
 def limit_rows() -> Iterator[str]:
     """One line of Markdown per way that a scan may arrive: how far from the limit (`cpu.json`)."""
-    document = json.loads((RESULTS / "cpu.json").read_text())
+    document = read("cpu")
     yield (
         f"| {machine_line(document)} | one thread | two threads | bytes once | times that |"
         " wanted | bytes once and arithmetic, each alone |"
@@ -74,14 +78,21 @@ def limit_rows() -> Iterator[str]:
         facts, took_ms = run["extra_info"], run["stats"]["median"] * 1e3
         yield (
             f"| {laid} | {facts['one_thread_ms']:.1f} ms | {took_ms:.1f} ms"
-            f" | {facts['memory_ms']:.1f} ms | {facts['times_memory']:.1f} | 2"
+            f" | {facts['memory_ms']:.1f} ms | {facts['times_memory']:.1f} | {WANTED_TIMES_MEMORY}"
             f" | {facts['memory_ms'] + facts['arithmetic_ms']:.1f} ms |"
         )
+    yield from _below(document)
+
+
+def _below(document: dict[str, Any]) -> Iterator[str]:
+    """What speaks against a table's figures, where the table itself names the machine."""
+    for doubt in doubts(document):
+        yield from ("", doubt)
 
 
 def model_rows() -> Iterator[str]:
     """One line of Markdown per figure of `demo-models.json`."""
-    runs = json.loads((RESULTS / "demo-models.json").read_text())["runs"]
+    runs = read("demo-models")["runs"]
     classifier, severity = runs["classifier"]["metrics"], runs["severity"]["metrics"]
     yield "| model | figure |"
     yield "| --- | --- |"
@@ -99,7 +110,7 @@ def system_rows() -> Iterator[str]:
     yield "| run | input | epochs | judged on | result | published | wall time |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for system in ("keras-example", "hrct-study", "covid-slices"):
-        document = json.loads((RESULTS / f"{system}.json").read_text())
+        document = read(system)
         for run in document["runs"]:
             for judged in run["judged"]:
                 yield _run_row(system, document, run, judged)
@@ -116,7 +127,7 @@ def system_rows() -> Iterator[str]:
 
 def ablation_rows() -> Iterator[str]:
     """One line of Markdown per variant of `ablation.json`."""
-    document = json.loads((RESULTS / "ablation.json").read_text())
+    document = read("ablation")
     measures = document["measures"]
     names = " | ".join(_MEASURE_NAMES[measure] for measure in measures)
     yield f"| trained with | {names} | AUC against all parts |"
@@ -135,7 +146,7 @@ _MEASURE_NAMES = {"auc": "AUC", "loss": "cross-entropy", "ece": "calibration err
 
 def scan_rows() -> Iterator[str]:
     """One line of Markdown per source of `real-scans.json`."""
-    document = json.loads((RESULTS / "real-scans.json").read_text())
+    document = read("real-scans")
     yield "| source | answer | |"
     yield "| --- | --- | --- |"
     for row in document["rows"]:
@@ -150,7 +161,7 @@ _CELL = 160
 
 def lung_rows() -> Iterator[str]:
     """One line of Markdown per involvement of `lungs.json`."""
-    document = json.loads((RESULTS / "lungs.json").read_text())
+    document = read("lungs")
     yield "| of the lungs affected | Dice, mean | lowest | below 0.97 |"
     yield "| --- | --- | --- | --- |"
     first, last = document["seeds"]
@@ -164,7 +175,10 @@ def lung_rows() -> Iterator[str]:
 
 def explanation_rows() -> Iterator[str]:
     """One line of Markdown per way to a map of `explanation.json`."""
-    document = json.loads((RESULTS / "explanation.json").read_text())
+    document = read("explanation")
+    yield f"{machine_line(document, ('onnxruntime', 'numpy'))}."
+    yield from doubts(document)
+    yield ""
     yield "| map | cells | phantoms | times chance | within the lungs | cost, in answers |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for name, row in document["rows"].items():
@@ -179,7 +193,7 @@ def explanation_rows() -> Iterator[str]:
 
 def quality_rows() -> Iterator[str]:
     """One line of Markdown per scan, or group of scans, of `quality.json`."""
-    document = json.loads((RESULTS / "quality.json").read_text())
+    document = read("quality")
     yield (
         "| scan | lungs, mL | air; soft tissue, HU | noise, HU; cycles/mm | red in `predict`"
         " | red in `assess` | notes |"
@@ -248,46 +262,28 @@ def _interval(metric: dict[str, Any], digits: int) -> str:
     return f"{metric['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+Places = Mapping[str, Callable[[], Iterator[str]]]
+
 #: What stands where.
-PAGES: Mapping[str, tuple[Callable[[], Iterator[str]], ...]] = {
-    "README.md": (speed_rows, model_rows),
-    "training/README.md": (system_rows, ablation_rows),
-    "docs/reading-dicom.md": (scan_rows,),
-    "docs/lungs.md": (lung_rows,),
-    "docs/explanation.md": (explanation_rows,),
-    "docs/speed.md": (limit_rows,),
-    "docs/quality.md": (quality_rows,),
+PLACES: Mapping[str, Places] = {
+    "README.md": {"cpu": speed_rows, "demo-models": model_rows},
+    "training/README.md": {"systems": system_rows, "ablation": ablation_rows},
+    "docs/reading-dicom.md": {"real-scans": scan_rows},
+    "docs/lungs.md": {"lungs": lung_rows},
+    "docs/explanation.md": {"explanation": explanation_rows},
+    "docs/speed.md": {"cpu: limits": limit_rows},
+    "docs/quality.md": {"quality": quality_rows},
 }
 
 
-def filled(name: str, text: str) -> str:
-    """A page with its tables as the result files have them; a table is known by its columns.
+def page(places: Places, text: str) -> str:
+    """A page with its tables between their marks."""
+    for mark, rows in places.items():
+        text = fill(text, mark, rows())
+    return text
 
-    Raises:
-        ValueError: the page has no such table, or several.
-    """
-    lines = text.split("\n")
-    for rows in PAGES[name]:
-        table = list(rows())
-        columns = table[0].split("|")[2:]  # the first may name the machine
-        places = [
-            number
-            for number, line in enumerate(lines[:-1])
-            if line.split("|")[2:] == columns and lines[number + 1].startswith("| ---")
-        ]
-        if len(places) != 1:
-            raise ValueError(f"{name} has {len(places)} tables of {table[0]}, not one")
-        start = end = places[0]
-        while lines[end].startswith("|"):
-            end += 1
-        lines[start:end] = table
-    return "\n".join(lines)
 
+PAGES = {name: partial(page, places) for name, places in PLACES.items()}
 
 if __name__ == "__main__":
-    for name in PAGES:
-        page = REPOSITORY / name
-        if sys.argv[1:] == ["--write"]:
-            page.write_text(filled(name, page.read_text()))
-        else:
-            print("\n".join("\n".join([*rows(), ""]) for rows in PAGES[name]))
+    main(PAGES)

@@ -35,7 +35,7 @@ from ctedge.bench.machine import BenchMachine
 from ctedge.bundle.files import find_bundle
 from ctedge.engines.files import read_engine, read_record
 from ctedge.engines.machine import installed_versions
-from ctedge.engines.record import RuntimeName
+from ctedge.engines.record import EngineRuntime
 from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge_export.engine.flavours import load_flavour
@@ -63,7 +63,7 @@ def milliseconds(call: Callable[[], Any]) -> dict[str, float]:
     return {"p50": round(low[9], 4), "p95": round(low[18], 4), "least": round(min(times), 4)}
 
 
-def measure(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, Any]:
+def measure(folder: Path, precision: str, runtime: EngineRuntime) -> dict[str, Any]:
     """Build, gate and time one engine; of one that cannot be had, why."""
     try:
         return _measured(folder, precision, runtime)
@@ -74,7 +74,7 @@ def measure(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, Any
         return {"error": {key: text and text.replace(inside, "") for key, text in said}}
 
 
-def _measured(folder: Path, precision: str, runtime: RuntimeName) -> dict[str, Any]:
+def _measured(folder: Path, precision: str, runtime: EngineRuntime) -> dict[str, Any]:
     start = time.perf_counter()
     path = build_engine(
         folder,

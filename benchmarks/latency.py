@@ -1,7 +1,7 @@
 """Every peer in the same run, in turns, on the same scans; and ctedge's own budget.
 
     python benchmarks/latency.py -o benchmarks/results/latency.json --python-torch PYTHON
-    python benchmarks/latency_tables.py          # writes the tables of docs/speed.md
+    python benchmarks/latency_tables.py --write  # the tables of docs/speed.md
 
 PYTHON is an interpreter with torch, monai, torchio and nibabel (default: CTEDGE_PEERS_PYTHON); it
 need not have ctedge. CTEDGE_TEST_DATA names the folder with real scans. What is not there stands in
@@ -231,7 +231,6 @@ def main(words: Sequence[str] | None = None) -> None:
         "seed": SEED,
         "started": started,
         "minutes": round((time.monotonic() - begun) / 60, 1),
-        "warnings": list(machine.warnings()),
         **rows,
     }
     torch = options.python_torch

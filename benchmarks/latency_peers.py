@@ -15,15 +15,12 @@ from typing import Any
 
 from latency_inputs import BUNDLE, KERAS, ONNX, WEIGHTS, WITH_BF16
 
-from ctedge.runtimes.choice import ORDER
+from ctedge.runtimes.candidate import ORDER
 
 SCRIPTS = Path(__file__).resolve().parent / "peers"
 
 #: Every way that ctedge takes on a CPU, and what it chooses itself.
-CANDIDATES = (
-    "auto",
-    *(one.name for one in ORDER if one.device == "cpu" and one.precision is not None),
-)
+CANDIDATES = ("auto", *(one.name for one in ORDER if one.device == "cpu"))
 
 #: Gated against Keras when the bundle was exported: what all other answers are held against.
 REFERENCE = "ctedge, onnxruntime-cpu-fp32"

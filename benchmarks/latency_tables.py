@@ -1,24 +1,17 @@
-"""The tables of docs/speed.md, made of `results/latency.json`; a test holds the page to them.
+"""The tables of docs/speed.md, made from `latency.json`.
 
-python benchmarks/latency_tables.py [RESULT.json]
+python benchmarks/latency_tables.py --write
 """
 
 from __future__ import annotations
 
-import json
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+import result_file
 from latency_targets import target_rows
 from latency_views import View
-
-RESULT = Path(__file__).parent / "results" / "latency.json"
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
-
-NOT_TAKEN = "*Not taken yet.*"
+from page import fill, main
 
 _STAGE_NAMES = {"inference": "inference, with copies", "total": "**total**"}
 
@@ -30,17 +23,12 @@ def machine_rows(view: View) -> Iterator[str]:
     if machine["governors"]:
         clocks += f", governor {', '.join(machine['governors'])}"
     load = machine["load"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    yield (
-        f"{machine['cpu']}, {machine['cores_usable']} of {machine['cores']} cores,"
-        f" {clocks}; {', '.join(machine['flags'])}."
-    )
-    yield f"{machine['system']}, Python {machine['python']}, {versions}."
+    yield f"{result_file.machine_line(view.document, machine['versions'])}."
+    flags = ", ".join(machine["flags"])
+    yield f"{machine['system']}, {machine['cores']} cores in all, {clocks}; {flags}."
     busy = "load not told" if load is None else f"load {load:.2f} before the start"
     yield f"{view.document['started']}, {view.document['minutes']:g} minutes, {busy}."
-    yield from (f"**{warning}**" for warning in view.document["warnings"])
-    if view.document["quick"]:
-        yield "**A trial with `--quick`: these figures say nothing.**"
+    yield from result_file.doubts(view.document)
 
 
 def peer_rows(view: View) -> Iterator[str]:
@@ -57,7 +45,8 @@ def peer_rows(view: View) -> Iterator[str]:
 
 def scan_rows(view: View) -> Iterator[str]:
     """A table a scan: stages with their ratios, whole ways, cold, memory, and the answer."""
-    for scan in view.scans:
+    for number, scan in enumerate(view.scans):
+        yield from [""] if number else []
         yield f"**{scan}**"
         yield ""
         columns = list(_COLUMNS if view.cold(view.published, scan) else _WARM_COLUMNS)
@@ -66,7 +55,6 @@ def scan_rows(view: View) -> Iterator[str]:
         for peer in view.peers:
             cells = _scan_cells(view, peer, scan)
             yield f"| {peer} | " + " | ".join(cells.get(name, "") for name in columns) + " |"
-        yield ""
 
 
 _WARM_COLUMNS = (
@@ -183,24 +171,12 @@ PLACES: Mapping[str, Callable[[View], Iterator[str]]] = {
 }
 
 
-def filled(page: str, document: dict[str, Any] | None) -> str:
-    """The page with every place filled from a result; None: nothing was measured yet.
-
-    Raises:
-        ValueError: the page has another set of places.
-    """
-    found = re.findall(r"<!-- latency: ([\w ]+) -->", page)
-    if sorted(found) != sorted(PLACES):
-        raise ValueError(f"places of the page: {found}; tables: {list(PLACES)}")
+def page(text: str, document: dict[str, Any] | None = None) -> str:
+    """The page with its tables between their marks; default: those of the committed result."""
+    view = View(document or result_file.read("latency"))
     for name, rows in PLACES.items():
-        lines = [NOT_TAKEN] if document is None else list(rows(View(document)))
-        opening = f"<!-- latency: {name} -->"
-        before, _, rest = page.partition(opening)
-        _, end, after = rest.partition("<!-- end -->")
-        if not end:
-            raise ValueError(f"the place {name!r} has no end")
-        page = before + opening + "\n" + "\n".join(lines).strip() + "\n" + end + after
-    return page
+        text = fill(text, f"latency: {name}", rows(view))
+    return text
 
 
 def _with_ratio(
@@ -237,11 +213,7 @@ def _plain(text: str) -> str:
     return text.replace("|", " ")
 
 
-def main() -> None:
-    result = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULT
-    document = json.loads(result.read_text()) if result.exists() else None
-    PAGE.write_text(filled(PAGE.read_text(), document))
-
+PAGES = {"docs/speed.md": page}
 
 if __name__ == "__main__":
-    main()
+    main(PAGES)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from latency_peers import REFERENCE, Peer, PeerLost, Place, Worker, run_cold
 
-from ctedge.bench.summary import Summary, milliseconds
+from ctedge.bench.summary import Summary, whole_ns
 
 #: A turn of a quick peer: answers until this much time is used up, and no more than so many.
 TURN_MS, TURN_MOST = 1000.0, 5
@@ -65,7 +65,7 @@ class Row:
 
 def summary(ms: Sequence[float]) -> dict[str, Any]:
     """Quantiles, spread and the least of wall times."""
-    found = Summary.of(np.array([milliseconds(value) for value in ms], np.int64)).to_json()
+    found = Summary.of(np.array([whole_ns(value) for value in ms], np.int64)).to_json()
     return {**found, "least_ms": round(min(ms), 6)}
 
 
@@ -109,9 +109,10 @@ def warm(
 def cold(peers: Sequence[Peer], place: Place, scans: Sequence[Scan]) -> list[Row]:
     """Whole processes, from start to end; of several the first only loads the peer's files."""
     found: list[Row] = []
-    for scan in scans:
+    started = [scan for scan in scans if scan.cold]
+    for scan in started:
         rows = [Row(peer=peer.name, scan=scan.name) for peer in peers]
-        first = range(len(peers)) if scan.cold > 1 and scan is scans[0] else ()
+        first = range(len(peers)) if scan.cold > 1 and scan is started[0] else ()
         for which in (*first, *in_turns(len(peers), scan.cold)):
             row = rows[which]
             if row.missing is not None:
@@ -125,7 +126,7 @@ def cold(peers: Sequence[Peer], place: Place, scans: Sequence[Scan]) -> list[Row
             row.peak_mib = max(peak, row.peak_mib or 0.0)
         for row in rows if first else ():
             row.ms = {stage: values[1:] for stage, values in row.ms.items()}
-        found += rows if scan.cold else []
+        found += rows
     return found
 
 

@@ -1,24 +1,18 @@
-"""The tables of docs/memory.md, made from `memory.json`; a test holds the page to them.
+"""The tables of docs/memory.md, made from `memory.json`.
 
 python benchmarks/memory_table.py --write
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "memory.json"
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "memory.md"
-
-#: The tables stand between these lines of the page.
-BEGIN, END = "<!-- figures: benchmarks/memory_table.py --write -->", "<!-- end of figures -->"
+import result_file
+from page import fill, main
 
 #: What a process may hold at most, by runtime, with a scan of the usual length; a long one, of 750
-#: slices, may add as much as `LONG_ADDS`.
+#: slices, may add as much as `LONG_ADDS_MB`.
 LIMITS_MB = {"onnxruntime-cpu": 400, "openvino-cpu": 320}
 LONG_ADDS_MB = 80
 
@@ -41,10 +35,8 @@ _WORK = {
 
 def rows(document: dict[str, Any]) -> Iterator[str]:
     """The page's tables, line by line."""
-    machine, versions = document["machine"], document["machine"]["versions"]
-    names = ("onnxruntime", "openvino", "numpy", "nibabel", "pydicom")
-    parts = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
-    yield f"{machine['cpu']}, {machine['cores_usable']} CPUs, Python {machine['python']}, {parts}."
+    packages = ("onnxruntime", "openvino", "numpy", "nibabel", "pydicom")
+    yield f"{result_file.machine_line(document, packages)}."
     yield ""
     yield from peak_rows(document)
     yield ""
@@ -102,18 +94,12 @@ def verdict(row: dict[str, Any]) -> str:
     return "grows" if low > SLOPE_BYTES else ""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--write", action="store_true", help="put them into docs/memory.md")
-    options = parser.parse_args()
-    text = "\n".join(rows(json.loads(RESULT.read_text())))
-    if not options.write:
-        print(text)
-        return
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+def page(text: str) -> str:
+    """The page with its tables between their marks."""
+    return fill(text, "memory", rows(result_file.read("memory")))
 
+
+PAGES = {"docs/memory.md": page}
 
 if __name__ == "__main__":
-    main()
+    main(PAGES)

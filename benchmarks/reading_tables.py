@@ -1,26 +1,16 @@
 """The tables of times in docs/reading-dicom.md, made from `reading.json` and `codecs.json`.
 
-    python benchmarks/reading_tables.py --write
-
-A test holds the page to the files. What nobody has measured yet says so.
+python benchmarks/reading_tables.py --write
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from result_file import RESULTS, machine_line
-
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reading-dicom.md"
-
-#: Where each table goes, and the file that it is made from.
-PLACES = {"reading": RESULTS / "reading.json", "codecs": RESULTS / "codecs.json"}
-
-NOT_TAKEN = "*Not taken yet.*"
+import result_file
+from page import fill, main
+from result_file import machine_line
 
 #: What the rows of `reading.json` are called, in their order.
 SERIES = {
@@ -32,6 +22,7 @@ SERIES = {
 def reading_rows(document: dict[str, Any]) -> Iterator[str]:
     """One line of Markdown per series."""
     yield machine_line(document, ("pydicom", "imagecodecs", "numpy", "scipy")) + "."
+    yield from result_file.doubts(document)
     yield ""
     ours = "ctedge | script | times faster | peak of ctedge, MiB | of the script | share"
     yield f"| series of 512 x 512 | {ours} |"
@@ -58,6 +49,7 @@ def codec_rows(document: dict[str, Any]) -> Iterator[str]:
     """One line of Markdown per frame: ctedge, then each of pydicom's plugins that decodes it."""
     packages = ("imagecodecs", "pydicom", "python-gdcm", "pyjpegls", "pylibjpeg-openjpeg", "pillow")
     yield f"{machine_line(document, packages)}; median of {document['rounds']}."
+    yield from result_file.doubts(document)
     yield ""
     yield "| frame | transfer syntax | ctedge, ms | pydicom's plugins, ms |"
     yield "| --- | --- | ---: | --- |"
@@ -78,28 +70,18 @@ def codec_rows(document: dict[str, Any]) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
-def page(text: str) -> str:
-    """The page with its tables between their marks.
+#: Each table by the file that it is made from.
+PLACES = {"reading": reading_rows, "codecs": codec_rows}
 
-    Raises:
-        ValueError: the page lacks a mark.
-    """
-    for mark, path in PLACES.items():
-        table = NOT_TAKEN
-        if path.is_file():
-            document = json.loads(path.read_text())
-            table = "\n".join(reading_rows(document) if mark == "reading" else codec_rows(document))
-        opening, end = f"<!-- {mark} -->", "<!-- end -->"
-        before, found, rest = text.partition(opening)
-        if not found or end not in rest:
-            raise ValueError(f"docs/reading-dicom.md has no place from {opening} to {end}")
-        after = rest.partition(end)[2]
-        text = f"{before}{opening}\n\n{table}\n\n{end}{after}"
+
+def page(text: str) -> str:
+    """The page with its tables between their marks."""
+    for name, rows in PLACES.items():
+        text = fill(text, name, rows(result_file.read(name)))
     return text
 
 
+PAGES = {"docs/reading-dicom.md": page}
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--write"]:
-        PAGE.write_text(page(PAGE.read_text()))
-    else:
-        print(page("".join(f"<!-- {mark} -->\n<!-- end -->\n" for mark in PLACES)))
+    main(PAGES)

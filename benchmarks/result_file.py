@@ -153,11 +153,28 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
+def read(name: str) -> dict[str, Any]:
+    """What a committed result file holds; the name without `.json`."""
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return document
+
+
 def machine_line(document: Mapping[str, Any], packages: Iterable[str] = ()) -> str:
-    """A line for the page that shows the figures: processor, CPUs, Python, some versions."""
-    # Files of version 1 that pytest-benchmark wrote have it under `machine_info`.
-    machine = document.get("machine") or document["machine_info"]
-    cores = machine.get("cores_usable", machine.get("cpus_usable"))
-    versions = machine["versions"]
+    """A line for the page that shows the figures: processor, cores, Python, some versions."""
+    machine = document["machine"]
+    cores, versions = machine["cores_usable"], machine["versions"]
     said = [f"{name} {versions[name]}" for name in packages if versions.get(name)]
     return ", ".join([machine["cpu"], f"{cores} cores", f"Python {machine['python']}", *said])
+
+
+def doubts(document: Mapping[str, Any]) -> Iterator[str]:
+    """Lines for a page that shows times: what speaks against believing them, if anything does."""
+    seen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in document["machine"].items()
+    }
+    for warning in BenchMachine(**seen).warnings():
+        # Behind the semicolon stands what to do before a run.
+        yield f"**{warning.partition(';')[0]}**"
+    if document.get("quick"):
+        yield "**A trial with `--quick`: these figures say nothing.**"

@@ -27,11 +27,10 @@ import result_file
 
 from ctedge import ModelBundle
 from ctedge.bench.machine import BenchMachine, peak_memory_bytes
-from ctedge.cpus import usable_cpus
 from ctedge.onnx_file.guard import inspect_model
 from ctedge.onnx_file.parts import answers_of
-from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge.runtimes.openvino_runtime import COMPUTES_IN, OpenVinoRuntime, import_openvino
+from ctedge.runtimes.onnx_runtime import OnnxRuntime, session_options
+from ctedge.runtimes.openvino_runtime import OpenVinoRuntime, compile_options, import_openvino
 
 ROUNDS, WARM_UP = 15, 2
 BATCHES = (1, 2, 4, 8)
@@ -121,17 +120,14 @@ def opened(row: Row, model: bytes) -> Run:
         loaded = kind(model, name=row.model, precision=row.precision)
         return lambda batch: loaded.run(batch)[answer]
     if row.runtime == "onnxruntime":
-        return _onnx_runtime(model, answer)
+        return _onnx_runtime(model, row, answer)
     return _openvino(model, row)
 
 
-def _onnx_runtime(model: bytes, answer: str) -> Run:
+def _onnx_runtime(model: bytes, row: Row, answer: str) -> Run:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = usable_cpus(), 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(onnxruntime, row.precision)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda batch: session.run([answer], {name: batch})[0]
@@ -148,12 +144,7 @@ def _openvino(model: bytes, row: Row) -> Run:
         network = layouts.build()
     if row.graph.endswith(KNOWN_BATCH):
         network.reshape([1, *list(network.inputs[0].partial_shape)[1:]])
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": COMPUTES_IN[row.precision],
-        "INFERENCE_NUM_THREADS": usable_cpus(),
-        "ENABLE_CPU_PINNING": False,
-    }
+    options = compile_options(row.precision, "cpu")
     request = core.compile_model(network, "CPU", options).create_infer_request()
     return lambda batch: request.infer([batch], share_inputs=False, share_outputs=False)[0]
 

@@ -1,24 +1,23 @@
-"""The tables of docs/rewrites.md, made from `rewrites.json`; a test holds the page to them.
+"""The tables of docs/rewrites.md, made from `rewrites.json`.
 
 python benchmarks/rewrites_table.py --write
 """
 
 from __future__ import annotations
 
-import json
-import re
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "rewrites.json"
-PAGE = Path(__file__).parent.parent / "docs" / "rewrites.md"
+import result_file
+from page import fill, main
 
 
-def rewrite_rows(document: dict[str, Any] | None = None) -> Iterator[str]:
+def graph_rows(document: dict[str, Any]) -> Iterator[str]:
     """One line of Markdown per graph, runtime and precision."""
-    document = document or json.loads(RESULT.read_text())
+    packages = ("onnxruntime", "openvino", "numpy")
+    yield f"{result_file.machine_line(document, packages)}; median of {document['rounds']} rounds."
+    yield from result_file.doubts(document)
+    yield ""
     yield "| model | runtime | graph | batch | ms a volume | peak, MB | answers move by |"
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: |"
     for row in document["rows"]:
@@ -35,9 +34,8 @@ def rewrite_rows(document: dict[str, Any] | None = None) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
-def predict_rows(document: dict[str, Any] | None = None) -> Iterator[str]:
+def predict_rows(document: dict[str, Any]) -> Iterator[str]:
     """One line of Markdown per candidate of `ctedge predict`."""
-    document = document or json.loads(RESULT.read_text())
     size = " x ".join(map(str, document["predict_shape"]))
     yield f"| `ctedge predict` of a {size} .nii.gz | peak, MB |"
     yield "| --- | ---: |"
@@ -45,18 +43,18 @@ def predict_rows(document: dict[str, Any] | None = None) -> Iterator[str]:
         yield f"| {row['model']}, {row['runtime']} {row['precision']} | {row['peak_mb']} |"
 
 
+PLACES = {"graphs": graph_rows, "predict": predict_rows}
+
+
 def page(text: str) -> str:
     """The page with its tables between their marks."""
-    for mark, rows in (("rewrites", rewrite_rows()), ("predict", predict_rows())):
-        table = "\n".join(rows)
-        text = re.sub(
-            rf"(<!-- {mark} -->\n).*?(<!-- end -->)", rf"\1\n{table}\n\n\2", text, flags=re.DOTALL
-        )
+    document = result_file.read("rewrites")
+    for name, rows in PLACES.items():
+        text = fill(text, f"rewrites: {name}", rows(document))
     return text
 
 
+PAGES = {"docs/rewrites.md": page}
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--write"]:
-        PAGE.write_text(page(PAGE.read_text()))
-    else:
-        print("\n".join([*rewrite_rows(), "", *predict_rows()]))
+    main(PAGES)

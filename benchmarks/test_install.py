@@ -11,12 +11,10 @@ import venv
 from pathlib import Path
 
 import pytest
+from test_process import ALL_NAMES, IMPORT_BY_NUMPY
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 INSTALL_MB = 250
-
-#: Of `import numpy`, all public names may take so many times.
-IMPORT_BY_NUMPY = 2.5
 
 MODULES = """
 import json, sys
@@ -39,8 +37,6 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_import_in_a_bare_environment(benchmark, bare_python):
-    code = "import ctedge; [getattr(ctedge, name) for name in ctedge.__all__]"
-
     def run(source: str) -> float:
         start = time.perf_counter()
         subprocess.run([bare_python, "-c", source], check=True)
@@ -49,7 +45,7 @@ def test_import_in_a_bare_environment(benchmark, bare_python):
     bare, numpy = (
         statistics.median(run(source) for _ in range(7)) for source in ("pass", "import numpy")
     )
-    benchmark.pedantic(run, (code,), rounds=7, warmup_rounds=1)
+    benchmark.pedantic(run, (ALL_NAMES,), rounds=7, warmup_rounds=1)
     added_ms = (benchmark.stats.stats.median - bare) * 1e3
     loaded = json.loads(subprocess.check_output([bare_python, "-c", MODULES]))
     packages = bare_python.parent.parent / "lib"

@@ -192,7 +192,6 @@ def main() -> None:
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "quick": options.quick,
         "seed": SEED,
-        "warnings": list(machine.warnings()),
         "rows": rows,
     }
     result_file.write(

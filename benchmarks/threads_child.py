@@ -65,7 +65,9 @@ def in_step(door: Any, source: str, scans: int) -> float:
     return time.perf_counter() - start
 
 
-STREAMS = {"predict, one by one": one_by_one, "predict_batch": in_step}
+#: The way that the others are compared with.
+PLAIN = "predict, one by one"
+STREAMS = {PLAIN: one_by_one, "predict_batch": in_step}
 
 
 def main() -> None:

@@ -1,35 +1,23 @@
-"""The tables of docs/batches.md, made from `threads.json`; a test holds the page to them.
+"""The tables of docs/batches.md, made from `threads.json`.
 
 python benchmarks/threads_table.py --write
 """
 
 from __future__ import annotations
 
-import json
-import re
 import statistics
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import result_file
-
-RESULT = Path(__file__).parent / "results" / "threads.json"
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "batches.md"
-
-NOT_TAKEN = "*Not taken yet.*"
-
-#: The way that the others of a stream are compared with.
-PLAIN = "predict, one by one"
+from page import fill, main
+from threads_child import PLAIN
 
 
 def machine_rows(document: dict[str, Any]) -> Iterator[str]:
     packages = ("onnxruntime", "openvino", "numpy", "nibabel")
     yield f"{result_file.machine_line(document, packages)}; {document['minutes']:g} minutes."
-    yield from (f"**{warning}**" for warning in document["warnings"])
-    if document["quick"]:
-        yield "**A trial with `--quick`: these figures say nothing.**"
+    yield from result_file.doubts(document)
 
 
 def thread_rows(document: dict[str, Any]) -> Iterator[str]:
@@ -82,24 +70,14 @@ PLACES = {"machine": machine_rows, "threads": thread_rows, "streams": stream_row
 
 
 def page(text: str, document: dict[str, Any] | None = None) -> str:
-    """The page with its tables between their marks; without a result they are not taken yet."""
-    if document is None and RESULT.exists():
-        document = json.loads(RESULT.read_text())
-    for mark, rows in PLACES.items():
-        table = NOT_TAKEN if document is None else "\n".join(rows(document))
-        text, places = re.subn(
-            rf"(<!-- threads: {mark} -->\n).*?(<!-- end -->)",
-            rf"\g<1>{table}\n\g<2>",
-            text,
-            flags=re.DOTALL,
-        )
-        if places != 1:
-            raise ValueError(f"the page has {places} places for {mark}")
+    """The page with its tables between their marks; default: those of the committed result."""
+    document = document or result_file.read("threads")
+    for name, rows in PLACES.items():
+        text = fill(text, f"threads: {name}", rows(document))
     return text
 
 
+PAGES = {"docs/batches.md": page}
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--write"]:
-        PAGE.write_text(page(PAGE.read_text()))
-    else:
-        print(page(PAGE.read_text()))
+    main(PAGES)

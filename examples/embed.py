@@ -9,9 +9,10 @@ import sys
 
 from ctedge import Classifier, CTEdgeError
 
+paths = sys.argv[1:] or sys.exit(__doc__)
 with Classifier.load("pneumonia") as classifier:  # every digest is checked here
     classifier.warm_up()  # proves what it answers here, and the first patient is not the slow one
-    for path in sys.argv[1:]:
+    for path in paths:
         try:
             answer = classifier.predict(path)
         except CTEdgeError as error:  # says what was found, what was expected, what to do

@@ -13,6 +13,8 @@ import sys
 
 from ctedge import Classifier, CTEdgeError
 
+if not sys.argv[1:] and sys.stdin.isatty():
+    sys.exit(__doc__)
 paths = sys.argv[1:] or sys.stdin.read().splitlines()
 try:
     with Classifier.load("pneumonia") as classifier:

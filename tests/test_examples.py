@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import nibabel as nib
+import pytest
 
 from conftest import REPOSITORY
 
@@ -14,6 +15,12 @@ from conftest import REPOSITORY
 def run(name, *arguments, **options):
     command = [sys.executable, REPOSITORY / "examples" / name, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, **options)
+
+
+def test_without_a_scan_it_says_how_to_run_it():
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run("embed.py")
+    assert "python examples/embed.py scan.nii.gz" in error.value.stderr
 
 
 def test_embed(tmp_path, chest, las_affine):

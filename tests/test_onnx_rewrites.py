@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import runpy
 from collections import Counter
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bundle_factory import tiny_model
-from conftest import REPOSITORY
 from ctedge.bundle.maps import CAM, LAYER_CAM
 from ctedge.onnx_file.chain import chain_of
 from ctedge.onnx_file.dead_voxels import MARK, without_dead_voxels
@@ -280,14 +278,6 @@ class TestOpenVino:
         np.testing.assert_array_equal(found[1:2], runtime.run(batch[1:2])["logit"])
         limit = ROUNDING if precision == "fp32" else INT8_LEVEL
         np.testing.assert_allclose(found, answers(model, batch)[0], atol=limit)
-
-
-def test_the_page_shows_the_measured_figures():
-    table = runpy.run_path(str(REPOSITORY / "benchmarks" / "rewrites_table.py"))
-    if not table["RESULT"].exists():
-        pytest.skip("not measured yet: python benchmarks/rewrites.py")
-    text = table["PAGE"].read_text()
-    assert table["page"](text) == text
 
 
 def test_a_long_chain_is_read_once():

@@ -1,10 +1,9 @@
-"""`benchmarks/threads.py`: a trial run works, its steps are whole, the page is its tables."""
+"""`benchmarks/threads.py`: a trial run works, its steps are whole, its tables say what it found."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -87,8 +86,7 @@ def test_a_trial_fills_the_tables(tmp_path: Path) -> None:
     assert 0 < by_threads["p50_ms"] <= by_threads["p95_ms"]
     assert [row["way"] for row in streams] == list(dict.fromkeys(row["way"] for row in streams))
     assert all(row["scans_per_second"][0] > 0 for row in document["rows"])
-    page = threads_table.page(threads_table.PAGE.read_text(), document)
-    assert threads_table.NOT_TAKEN not in page
+    page = threads_table.page((REPOSITORY / "docs" / "batches.md").read_text(), document)
     assert "these figures say nothing" in page
 
 
@@ -112,14 +110,3 @@ def test_rates_are_medians_and_streams_are_compared_with_one_by_one() -> None:
     first, second = list(threads_table.stream_rows({"rows": rows}))[2:]
     assert first.endswith("| `predict, one by one` | 3.00 (2.00 to 4.00) |  | 400 |")
     assert second.endswith("| `predict_batch` | 4.50 | 1.50 |  |")
-
-
-def test_the_page_is_made_from_the_result_file() -> None:
-    import threads_table
-
-    text = threads_table.PAGE.read_text()
-    assert threads_table.page(text) == text
-    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
-        assert len({line.count("|") for line in table.splitlines()}) == 1, table
-    with pytest.raises(ValueError, match="0 places for threads"):
-        threads_table.page(text.replace("<!-- threads: threads -->", ""))
