@@ -45,8 +45,9 @@ def job(tmp_path):
     for seed, name in enumerate(sorted(set(scans) - {"gone.nii.gz", "damaged.nii.gz"})):
         write_scan(tmp_path / name, seed)
     (tmp_path / "damaged.nii.gz").write_bytes(b"no scan")
-    lines = [f"n{number},{scan},site {number}" for number, scan in enumerate(scans)]
-    (tmp_path / "scans.csv").write_text("\n".join(["id,scan,site", *lines]) + "\n")
+    lines = [f"n{number},{scan},site {number}," for number, scan in enumerate(scans)]
+    lines[scans.index(AFTER[-1], len(BEFORE))] += "7"  # an acquisition, which no NIfTI file has
+    (tmp_path / "scans.csv").write_text("\n".join(["id,scan,site,acquisition", *lines]) + "\n")
     write_tiny(tmp_path / "tiny.ctedge")
     return tmp_path
 
@@ -109,8 +110,9 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
         (job / "installed").touch()
         code, out, err = finished(begun("--address", address, "--resume", "--json"))
     assert code == 1, err  # as of `ctedge predict`: some failed
-    assert json.loads(out)["errors"] == {"ScanNotFound": 1, "UnreadableScan": 1, "WorkerLost": 1}
-    assert json.loads(out)["runtimes"] == {"onnxruntime-cpu-fp32": 9}
+    ours = {"UnreadableScan": 1, "WorkerLost": 1, "InputError": 1}
+    assert json.loads(out)["errors"] == ours | {"ScanNotFound": 1}
+    assert json.loads(out)["runtimes"] == {"onnxruntime-cpu-fp32": 8}
     assert not folder_of(job / "results.parquet").exists()
 
     rows = parquet.read_table(job / "results.parquet").to_pylist()
@@ -131,7 +133,9 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
         "gone.nii.gz": "ScanNotFound",
         "damaged.nii.gz": "UnreadableScan",
         "deadly.nii.gz": "WorkerLost",
+        AFTER[-1]: "InputError",
     }
+    assert "acquisition=7" in failed[AFTER[-1]][1]
     assert "ctedge predict" in failed["deadly.nii.gz"][1]
     assert (job / "died").exists()  # and the scan of which one worker died has its answer,
     assert (job / "lost").exists()  # and that at which one lost its GPU
@@ -143,7 +147,7 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
     write_scan(job / "gone.nii.gz", 1)
     code, out, err = finished(begun("--retry-failed", "--json"))
     assert code == 1, err
-    assert json.loads(out)["errors"] == {"UnreadableScan": 1, "WorkerLost": 1}
+    assert json.loads(out)["errors"] == ours
     again = parquet.read_table(job / "results.parquet").to_pylist()
     assert [n for n, row in enumerate(again) if row != rows[n]] == [BEFORE.index("gone.nii.gz")]
     assert again[BEFORE.index("gone.nii.gz")]["label"]

@@ -75,13 +75,19 @@ def test_a_stopped_batch_is_neither_overwritten_nor_mixed_with_another(output):
     assert caught.value.found == "model 'tiny'"
 
 
-def test_two_processes_do_not_work_on_one_batch(output):
-    with (
-        journal_of(output),
-        pytest.raises(OutputError, match="another process"),
-        journal_of(output, resume=True),
-    ):
-        pass
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_processes_do_not_work_on_one_batch(output, resume):
+    """Nor is the one that runs called stopped, whose journal the user would then remove."""
+    with journal_of(output) as journal:
+        with (
+            pytest.raises(OutputError, match="another process works on") as caught,
+            journal_of(output, resume=resume),
+        ):
+            pass
+        assert "remove" not in str(caught.value)
+        journal.add(0, FAILED)
+    with journal_of(output, resume=True) as journal:
+        assert journal.done == {0: FAILED}
 
 
 def test_a_batch_that_never_began_leaves_nothing(output):
@@ -104,7 +110,7 @@ def judge_of(bundle, changes):
 def judged(judge, path):
     """In a thread of its own, which is what `claim_cores` binds."""
     found = []
-    thread = threading.Thread(target=lambda: found.append(judge.judge(str(path))))
+    thread = threading.Thread(target=lambda: found.append(judge.judge(str(path), {})))
     thread.start()
     thread.join()
     return found[0]

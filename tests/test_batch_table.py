@@ -46,6 +46,21 @@ def test_the_same_scan_may_stand_twice_under_two_ids(tmp_path):
     assert [row.id for row in rows] == ["1", "2"]
 
 
+def test_a_row_may_say_how_its_scan_is_read(tmp_path):
+    text = "id,scan,series,acquisition,select,on_gap\n1,a,1.2.3, 2 ,chest,resample\n2,a,,,,\n"
+    table = read_table(written(tmp_path, text))
+    said, not_said = table.rows
+    assert said.reading == {
+        "series": "1.2.3",
+        "acquisition": 2,
+        "select": "chest",
+        "on_gap": "resample",
+    }
+    assert not_said.reading == {}
+    assert table.columns == ("series", "acquisition", "select", "on_gap")
+    assert said.others == ("1.2.3", "2", "chest", "resample")
+
+
 def test_a_byte_order_mark_and_other_line_ends_do_not_count(tmp_path):
     table = read_table(written(tmp_path, b'\xef\xbb\xbfscan,id\r\n"a,b.nii.gz",\xc3\xa4\r\n'))
     assert [(row.scan, row.id) for row in table.rows] == [("a,b.nii.gz", "ä")]
@@ -79,6 +94,12 @@ NUL = "control character" if sys.version_info >= (3, 11) else "cannot be read as
         (b"scan,id\na,1,2\n", "line 2: wrong number of values"),
         (b"scan,id\n ,1\n", "line 2: empty `scan`"),
         (b"scan,id\na, \n", "line 2: empty `id`"),
+        (b"scan,acquisition\na,one\n", "line 2: `acquisition` has no such value"),
+        (b"scan,acquisition\na,2.0\n", "line 2: `acquisition` has no such value"),
+        (b"scan,acquisition\na," + b"9" * 5000 + b"\n", "`acquisition` has no such value"),
+        ("scan,acquisition\na,\u0662\n".encode(), "`acquisition` has no such value"),
+        (b"scan,select\na,chest\nb,lung\n", "line 3: `select` has no such value"),
+        (b"scan,on_gap\na,fill\n", "line 2: `on_gap` has no such value"),
         (b"scan\na\x00b\n", NUL),
         (b"scan\na\x1b[2Jb\n", "line 2: a control character"),
         (b'scan\n"a\nb"\n', "control character"),

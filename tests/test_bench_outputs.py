@@ -81,9 +81,9 @@ def test_two_outputs_in_one_place_are_refused(tmp_path, monkeypatch, way):
     }.get(way, Path("other.png"))
     before = sorted(tmp_path.iterdir())
     answer = call("bench", NOWHERE, "--json", one, "--plot", other)
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert answer.stderr.startswith("error: --json and --plot name one file"), answer.stderr
-    assert "nothing was measured yet" in answer.stderr
+    assert "nothing was done yet" in answer.stderr
     assert sorted(tmp_path.iterdir()) == before
     assert (
         "there is no bundle"
@@ -95,7 +95,7 @@ def test_the_scan_is_not_written_over(tmp_path):
     scan = tmp_path / "scan.nii.gz"
     scan.write_bytes(b"kept")
     answer = call("bench", NOWHERE, scan, "--json", scan)
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert answer.stderr.startswith("error: --json and SCAN name one file"), answer.stderr
     assert scan.read_bytes() == b"kept"
     missing = tmp_path / "missing.nii.gz"

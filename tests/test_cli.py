@@ -128,11 +128,11 @@ def test_inspect(bundle):
     assert run("inspect", bundle, "--card").stdout.startswith("# tiny")
 
 
-def test_doctor_reports_and_json_agrees():
+def test_doctor_reports_and_json_agrees(bundle):
     answer = run("doctor")
     assert answer.returncode == 0, answer.stdout
     assert "golden cases answered" in answer.stdout
-    findings = json.loads(run("doctor", "--json").stdout)
+    findings = json.loads(run("doctor", bundle, "--json").stdout)
     assert {"numpy", "onnxruntime", "NVIDIA driver"} <= {f["subject"] for f in findings}
     for finding in findings:
         assert finding["state"] in {"ok", "missing", "broken"}
@@ -189,6 +189,35 @@ def test_ctrl_c_while_it_starts_is_answered_in_one_line(tmp_path, start, moment)
     assert answer.stdout == ""
 
 
+#: What a command imports once it runs.
+AT_WORK = {
+    ("demo", "-o", "out"): "ctedge.phantom",
+    ("predict", "scan.nii"): "ctedge.doors.by_task",
+    ("assess", "scan.nii"): "ctedge.quality",
+    ("inspect", "pneumonia"): "ctedge.bundle.model_bundle",
+    ("doctor",): "ctedge.diagnosis",
+    ("bench",): "ctedge.bench",
+    ("dicom", "list", "."): "ctedge.readers.dicom.choice",
+    ("export", "verify", "pneumonia"): "ctedge.bundle.model_bundle",
+}
+
+
+@pytest.mark.parametrize("command", AT_WORK, ids=" ".join)
+def test_ctrl_c_while_a_command_works_is_answered_in_one_line(tmp_path, command):
+    (tmp_path / "sitecustomize.py").write_text(PRESSED)
+    told = os.environ | {"PYTHONPATH": str(tmp_path), "PRESSED_AT": AT_WORK[command]}
+    answer = subprocess.run(
+        [*CTEDGE, *command],
+        env=told,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (answer.returncode, answer.stderr.splitlines()) == (130, ["interrupted"])
+
+
 @pytest.mark.parametrize("moment", ["while workers start", "while scans are written"])
 def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, moment):
     out = tmp_path / "out"
@@ -216,6 +245,7 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, moment):
         finally:
             process.kill()
     assert process.returncode == 130, errors
+    assert errors.splitlines().count(b"interrupted") == 1, errors
     assert b"Traceback" not in errors
     assert not list(out.rglob(".partial-*"))
     assert not (out / "labels.csv").exists()

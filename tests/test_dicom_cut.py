@@ -44,6 +44,17 @@ def test_a_file_that_goes_on_as_another_class_is_named(paths):
         read_scan(paths[0].parent)
 
 
+@pytest.mark.parametrize("kept", [100, 500, -7], ids=["no DICOM", "a header", "pixels"])
+def test_a_damaged_file_is_named_with_its_folder_as_given(paths, kept, monkeypatch):
+    """Of several scans on one command line, each has a file of this name."""
+    paths[-1].write_bytes(paths[-1].read_bytes()[:kept])
+    folder = paths[0].parent
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(UnreadableScan) as caught:
+        read_scan(folder.name)
+    assert caught.value.what == f"{folder.name}/019.dcm: the DICOM file is damaged"
+
+
 @pytest.mark.parametrize("name", ["IM{:04d}", "1.2.840.{}", "{}.ima"])
 @pytest.mark.parametrize("kept", [0, 131])
 def test_slices_of_other_names(paths, name, kept):

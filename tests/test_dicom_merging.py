@@ -45,7 +45,8 @@ def test_interleaved_acquisitions_are_not_merged(tmp_path, hu, offset_mm):
         with pytest.raises(IrregularSeries, match="several acquisitions") as caught:
             read_scan(tmp_path, on_gap=on_gap)
         assert "acquisition 1: 24 slices, acquisition 2: 20 slices" in caught.value.found
-        assert "acquisition=1 (--acquisition 1)" in caught.value.fix
+        # Not every command that reads scans has the option.
+        assert "read_scan(..., acquisition=1), `ctedge predict --acquisition 1`" in caught.value.fix
     np.testing.assert_array_equal(read_scan(tmp_path, acquisition=2).voxels, las(hu[:20] + 1))
 
 
@@ -62,7 +63,7 @@ def test_a_slice_missing_from_step_and_shoot_is_a_gap(tmp_path, hu, missing):
     with pytest.raises(IrregularSeries, match="do not lie evenly") as caught:
         read_scan(tmp_path)
     assert f"{missing - 1:03d}.dcm -> {missing + 1:03d}.dcm: 10.000 mm" in caught.value.found
-    assert "on_gap='resample' (--on-gap resample" in caught.value.fix
+    assert "on_gap='resample'), `ctedge predict --on-gap resample`" in caught.value.fix
     scan = read_scan(tmp_path, on_gap="resample")
     assert (scan.shape[2], scan.interpolated) == (SLICES, 1)
 

@@ -93,7 +93,7 @@ def test_two_patients_without_a_number_are_no_one_series(tmp_path, hu, case):
         edit(path, **ANOTHER[case])
     with pytest.raises(IrregularSeries, match="several patients under one series") as caught:
         read_scan(tmp_path)
-    assert caught.value.found == "000.dcm, and otherwise 011.dcm and 8 more"
+    assert caught.value.found == f"{tmp_path}/000.dcm, and otherwise 011.dcm and 8 more"
     assert "Lee" not in str(caught.value)
 
 

@@ -154,10 +154,11 @@ def test_load_door_goes_by_the_task(tmp_path, kind):
 
 
 def test_a_bundle_of_another_task_is_refused(classifier_bundle, severity_bundle):
-    with pytest.raises(WrongTask):
+    with pytest.raises(WrongTask, match="use SeverityRegressor, or load a bundle made for class"):
         Classifier.load(severity_bundle)
-    with pytest.raises(WrongTask):
-        SeverityRegressor.load(classifier_bundle)
+    for door in (SeverityRegressor, SliceClassifier):
+        with pytest.raises(WrongTask, match="use Classifier, or load a bundle made for s"):
+            door.load(classifier_bundle)
 
 
 def test_an_unknown_bundle_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,19 +153,28 @@ def test_what_is_asked_for_reaches_every_scan(open_tiny, scans, rng):
 
 
 def test_the_wait_for_ones_turn_counts_for_nothing(open_tiny, scans, monkeypatch):
-    """The second scan is ready long before the first is judged; its own stages are its total."""
-    door = open_tiny()
+    """The second scan is ready an hour before the first is judged; that hour is the first one's."""
+    door, clock, ready = open_tiny(), SimpleNamespace(now=0.0), threading.Event()
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr("ctedge.clock.time", clock)
     begun, go = held_up(door, monkeypatch)
-    answers = []
-    thread = threading.Thread(target=lambda: answers.extend(door.predict_batch(scans[:2])))
-    thread.start()
-    assert begun.wait(PATIENCE_S)
-    go.set()
-    thread.join(PATIENCE_S)
-    for answer in answers:
-        stages = dict(answer.timings_ms)
-        assert stages.pop("total") == pytest.approx(sum(stages.values()), abs=0.01)
-    assert len(answers) == 2
+
+    def two():
+        yield from scans[:2]
+        ready.set()  # asked for one more, the thread has prepared the second
+
+    def an_hour_goes_by():
+        assert begun.wait(PATIENCE_S)
+        assert ready.wait(PATIENCE_S)
+        clock.now += 3600.0
+        go.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        waited = pool.submit(an_hour_goes_by)
+        first, second = door.predict_iter(two(), ahead=2)
+        waited.result()
+    assert first.timings_ms["inference"] == first.timings_ms["total"] == 3600e3
+    assert second.timings_ms["total"] == 0.0
 
 
 class TestClosing:
@@ -198,7 +208,7 @@ class TestClosing:
         assert list(answers) == []
 
     def test_what_waits_for_a_thread_is_refused(self, open_tiny, scans, monkeypatch):
-        monkeypatch.setattr("ctedge.pipeline.usable_cpus", lambda: 1)
+        monkeypatch.setattr("ctedge.uses.usable_cpus", lambda: 1)
         door = open_tiny()
         begun, go = held_up(door, monkeypatch)
 
@@ -220,7 +230,7 @@ class TestClosing:
 
 
 def test_what_is_cancelled_while_it_waits_is_never_read(open_tiny, scans, monkeypatch):
-    monkeypatch.setattr("ctedge.pipeline.usable_cpus", lambda: 1)
+    monkeypatch.setattr("ctedge.uses.usable_cpus", lambda: 1)
     door = open_tiny()
     begun, go = held_up(door, monkeypatch)
     read = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,31 @@ def test_a_package_that_is_missing_is_no_scans_failure(door, scan, monkeypatch):
 def test_what_is_no_scan_is_named_by_its_type(door, source):
     with pytest.raises(InputError, match=type(source).__name__):
         door.predict(source)
+
+
+@pytest.mark.parametrize("kind", [str, Path, np.array])
+def test_a_list_of_paths_is_no_scan(door, tmp_path, kind):
+    paths = [str(tmp_path / f"{number}.dcm") for number in range(75)]
+    given = kind(paths) if kind is np.array else [kind(path) for path in paths]
+    for predict in (door.predict, CTScan.from_array):
+        with pytest.raises(InputError, match="no scan but a list of 75 paths") as met:
+            predict(given)
+        assert "predict_batch" in met.value.fix
+        assert "read_scan(files)" in met.value.fix
+
+
+def test_a_list_of_scans_is_no_scan(door, scan):
+    with pytest.raises(InputError, match="no scan but a list of 1 object"):
+        door.predict([CTScan.from_array(scan)])
+
+
+def test_scans_of_different_sizes_are_no_scan(tmp_path, scan):
+    bundle = write_tiny(tmp_path / "tiny.ctedge")
+    with (
+        Classifier.load(bundle.path, device="cpu", runtime="onnxruntime") as door,
+        pytest.raises(InputError, match="three axes"),
+    ):
+        door.predict([scan, scan[..., :9]])
 
 
 @pytest.mark.parametrize("errors", ["raise", "return"])

@@ -41,6 +41,13 @@ def test_a_message_says_what_found_expected_and_what_to_do():
     }
 
 
+def test_in_one_line_it_says_what_and_found_and_if_asked_what_was_expected():
+    error = errors.RuntimeUnavailable("no\n  GPU", found="\x1b[31m", expected="one", fix="buy one")
+    assert error.in_one_line() == "no GPU (\\x1b[31m)"
+    assert error.in_one_line(expected=True) == "no GPU (\\x1b[31m); expected one"
+    assert errors.RuntimeUnavailable("no GPU").in_one_line(expected=True) == "no GPU"
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_errors_survive_a_process_pool(kind):
     error = kind("what", found=[1], expected=2, fix="do")

@@ -89,7 +89,7 @@ def test_the_tables_can_be_made_of_it(document, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     import latency_tables
 
-    page = latency_tables.filled((REPOSITORY / "docs" / "speed.md").read_text(), document)
+    page = latency_tables.page((REPOSITORY / "docs" / "speed.md").read_text(), document)
     assert "these figures say nothing" in page
     assert "| published: nibabel, scipy, Keras |" in page
 

@@ -14,7 +14,8 @@ import pytest
 from bundle_factory import write_tiny
 from conftest import REPOSITORY
 from ctedge.errors import InferenceFailed, UnreadableScan
-from ctedge.pipeline import Uses, in_step
+from ctedge.pipeline import in_step
+from ctedge.uses import Uses
 
 #: Nothing here takes a second; a test that fails ends all the same.
 PATIENCE_S = 30

@@ -165,6 +165,13 @@ def test_geometry_is_held_against_that_of_the_training(rng, spacing, slices, cod
     assert code is not None or not found
 
 
+def test_a_training_of_one_geometry_is_said_as_one_number(chest):
+    scan = CTScan(planes=PlanesInMemory(chest), affine=np.diag([-0.7, 0.7, 5.0, 1.0]))
+    alike = TrainedOn(slices=(64, 64), spacing_mm=(5, 5), field_mm=(28, 30), source="the others")
+    (flag,) = judge(scan, resample(scan, KERAS_EXAMPLE), trained=alike).flags
+    assert flag.message == "20 slices; the others had 64"
+
+
 def test_a_bundle_states_what_it_has_learnt_from():
     stated = {"slices": [30, 50], "spacing_mm": [8.0, 8.0], "field_mm": [300, 400]}
     trained = TrainedOn.of({"run": {"data": {"geometry": stated, "synthetic": True}}})

@@ -198,6 +198,7 @@ def test_a_refusal_of_the_only_candidate_keeps_its_kind(plain, monkeypatch):
     def refuse(*_):
         raise EngineMismatch("built for another GPU", fix="build it again")
 
+    monkeypatch.setattr(choice_module, "find_device", lambda: "a GPU")
     monkeypatch.setattr(choice_module, "_open_engine", refuse)
     with pytest.raises(EngineMismatch, match="another GPU"):
         choose(ModelBundle.load(plain), runtime="tensorrt")

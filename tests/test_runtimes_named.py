@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+import ctedge.runtimes.choice as choice_module
 from bundle_factory import write_tiny
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import RuntimeUnavailable
@@ -43,7 +46,26 @@ def test_a_gpu_that_is_not_there(bundle):
         assert f"{candidate}: refused" in str(caught.value)
 
 
-def test_an_engine_that_is_not_there(bundle):
+@pytest.mark.parametrize("device", [None, "cuda"])
+@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt-rtx"])
+@no_gpu
+def test_no_engine_is_asked_for_where_there_is_no_gpu(bundle, runtime, device):
+    with pytest.raises(RuntimeUnavailable, match="NVIDIA driver") as caught:
+        choose(bundle, runtime=runtime, device=device)
+    assert "build-engine" not in str(caught.value)
+    assert caught.value.fix == "install the driver, or go on with device='cpu'"
+
+
+@pytest.mark.parametrize("precision", [None, "fp32", "int8"])
+def test_an_intel_gpu_is_no_nvidia_gpu(bundle, monkeypatch, precision):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(RuntimeUnavailable, match="an NVIDIA GPU is device='cuda'") as caught:
+        choose(bundle, device="gpu", precision=precision)
+    assert str(caught.value.fix).count("NVIDIA") == 1
+
+
+def test_an_engine_that_is_not_there(bundle, monkeypatch):
+    monkeypatch.setattr(choice_module, "find_device", lambda: "a GPU")
     with pytest.raises(RuntimeUnavailable, match="build-engine"):
         choose(bundle, runtime="tensorrt")
 
@@ -59,5 +81,5 @@ def test_an_engine_without_a_gpu(tmp_path):
     reasons = {verdict.candidate: verdict.reason for verdict in choice.verdicts}
     assert "NVIDIA driver" in reasons["tensorrt-cuda"]
     assert choice.verdicts[-1].candidate == "onnxruntime-cpu-fp32"
-    with pytest.raises(RuntimeUnavailable, match="NVIDIA GPU"):
+    with pytest.raises(RuntimeUnavailable, match="NVIDIA driver"):
         choose(bundle, runtime="tensorrt")

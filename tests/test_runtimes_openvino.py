@@ -95,7 +95,7 @@ def test_outputs_by_name(runtime, batch):
     one = runtime.run(batch, outputs=["probability"])
     assert list(one) == ["probability"]
     np.testing.assert_array_equal(one["probability"], both["probability"])
-    with pytest.raises(InferenceFailed, match="nothing"):
+    with pytest.raises(InferenceFailed, match="no such output"):
         runtime.run(batch, outputs=["nothing"])
 
 
@@ -181,7 +181,7 @@ class TestStrictness:
     def test_a_device_that_is_not_there(self, model):
         if any(device.startswith("GPU") for device in devices()):
             pytest.skip("this machine has an Intel GPU")
-        with pytest.raises(RuntimeUnavailable, match="device='cuda'"):
+        with pytest.raises(RuntimeUnavailable, match="does not find the device 'gpu'"):
             OpenVinoRuntime(model, name="small", device="gpu")
 
     def test_a_precision_it_would_widen(self, model):

@@ -117,14 +117,15 @@ def _packages() -> list[Finding]:
 
 def _onnxruntime(*, needed: bool) -> list[Finding]:
     """Two distributions, or none, which is no harm where another runtime runs the models."""
-    from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS, installed_distributions
+    from ctedge.runtimes.onnx_runtime import installed_distributions
+    from ctedge.runtimes.versions import DISTRIBUTIONS
 
     found = installed_distributions()
     if len(found) == 1:
         return []
     if found:
         detail = "two distributions overwrite each other's files"
-        fix = f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; {install_line('cpu')}"
+        fix = f"pip uninstall -y {' '.join(DISTRIBUTIONS['onnxruntime'])}; {install_line('cpu')}"
         return [Finding(subject="ONNX Runtime", state="broken", detail=detail, fix=fix)]
     detail = "none is installed" if needed else "none is installed; another runtime runs the models"
     state: State = "broken" if needed else "missing"
@@ -132,22 +133,17 @@ def _onnxruntime(*, needed: bool) -> list[Finding]:
 
 
 def _misfit(subject: str, error: RuntimeUnavailable) -> Finding:
-    return Finding(subject=subject, state="broken", detail=_in_one_line(error), fix=error.fix)
-
-
-def _in_one_line(error: CTEdgeError) -> str:
-    found = "" if error.found is None else f" ({error.found})"
-    expected = "" if error.expected is None else f"; expected {error.expected}"
-    return " ".join(f"{error.what}{found}{expected}".split())
+    detail = error.in_one_line(expected=True)
+    return Finding(subject=subject, state="broken", detail=detail, fix=error.fix)
 
 
 def _line_that_adds(name: str, extra: str | None, runtimes: dict[str, str]) -> str:
     """The command for a missing package; one ONNX Runtime has to make room for the other."""
-    from ctedge.runtimes.onnx_runtime import DISTRIBUTIONS
+    from ctedge.runtimes.versions import DISTRIBUTIONS
 
     if extra is None:
         return "pip install ctedge"
-    in_the_way = runtimes if name in DISTRIBUTIONS else {}
+    in_the_way = runtimes if name in DISTRIBUTIONS["onnxruntime"] else {}
     return "".join(f"pip uninstall -y {other}; " for other in in_the_way) + install_line(extra)
 
 
@@ -167,7 +163,7 @@ def _openvino() -> Finding:
         return Finding(
             subject="openvino",
             state="broken" if installed else "missing",
-            detail=f"{installed}, {error.what} ({error.found})"
+            detail=f"{installed}, {error.in_one_line()}"
             if installed
             else f"not installed, {purpose}",
             fix=error.fix,
@@ -178,7 +174,7 @@ def _openvino() -> Finding:
 
 def _tensorrt() -> list[Finding]:
     """The TensorRTs: there, absent, or there and broken; each is imported for its version."""
-    from ctedge.engines.machine import MODULES, imported_version
+    from ctedge.engines.machine import MODULES, imported_version, line_that_installs
 
     purpose = "for a bundle's engines on an NVIDIA GPU"
     findings = []
@@ -197,7 +193,7 @@ def _tensorrt() -> list[Finding]:
                 subject=runtime,
                 state="missing",
                 detail=f"no Python package {module}, {purpose}",
-                fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
+                fix=line_that_installs(runtime),
             )
         )
     return findings
@@ -232,7 +228,8 @@ def _bundle(name: str) -> list[Finding]:
         verdicts = survey(ModelBundle.load(name))
     except CTEdgeError as error:
         fix = INSTALL_AGAIN if name in shipped_bundles() else error.fix
-        return [Finding(subject=subject, state="broken", detail=_in_one_line(error), fix=fix)]
+        detail = error.in_one_line(expected=True)
+        return [Finding(subject=subject, state="broken", detail=detail, fix=fix)]
     taken = [verdict.candidate for verdict in verdicts if verdict.state == "taken"]
     first = Finding(
         subject=subject,

@@ -75,7 +75,13 @@ class CTEdgeError(Exception):
             lines.append(f"  expected: {self.expected}")
         if self.fix is not None:
             lines.append(f"  to do:    {self.fix}")
-        return "\n".join(_printable(line) for line in lines)
+        return "\n".join(printable(line) for line in lines)
+
+    def in_one_line(self, *, expected: bool = False) -> str:
+        """What happened, what was found in brackets, and if asked for what was expected; no fix."""
+        found = "" if self.found is None else f" ({self.found})"
+        wanted = f"; expected {self.expected}" if expected and self.expected is not None else ""
+        return printable(" ".join(f"{self.what}{found}{wanted}".split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive a process pool otherwise.
@@ -93,7 +99,7 @@ class CTEdgeError(Exception):
         }
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without what would steer a terminal: names come from outside. Lines stay lines."""
     return "".join(
         mark if mark.isprintable() or mark == "\n" else mark.encode("unicode_escape").decode()
@@ -190,7 +196,7 @@ class BuildFailed(CTEdgeError):
 
 
 class InferenceFailed(CTEdgeError):
-    """The network ran, but its answer is not a finite number."""
+    """No answer came of the network: it failed, gave no finite number, was closed, or forked."""
 
     of_one_scan = True
 

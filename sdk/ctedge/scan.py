@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import NonFiniteVoxels, UnreadableScan, UnsupportedGeometry
+from ctedge.errors import InputError, NonFiniteVoxels, UnreadableScan, UnsupportedGeometry
 from ctedge.planes import Planes, PlanesInMemory
 from ctedge.spec import CANONICAL_AXES
 
@@ -87,6 +88,7 @@ class CTScan:
         Any integer or float dtype, memory order, byte order and stride is taken as it is.
 
         Raises:
+            InputError: a list of paths, or of other things that are no numbers.
             UnsupportedGeometry: not three axes.
             NonFiniteVoxels: NaN or infinity among the values.
             UnreadableScan: not numbers.
@@ -100,6 +102,8 @@ class CTScan:
             array = np.asarray(voxels)
         except ValueError as error:
             raise _not_three_axes((), "array") from error
+        if array.ndim == 1 and array.size and array.dtype.kind in "OSU":
+            raise _several(array.tolist())
         return cls(
             planes=PlanesInMemory(array),
             affine=np.diag([-1.0, 1.0, 1.0, 1.0]),
@@ -258,4 +262,16 @@ def _not_three_axes(shape: tuple[int, ...], source: str) -> UnsupportedGeometry:
         found=f"shape {shape}",
         expected="(X, Y, Z)",
         fix="pass one volume; take a time point out of a 4D file, stack the slices of 2D files",
+    )
+
+
+def _several(things: list[Any]) -> InputError:
+    """What is said to a list that was given as one scan."""
+    paths = all(isinstance(one, str | os.PathLike) for one in things)
+    return InputError(
+        f"this is no scan but a list of {len(things)} {'path' if paths else 'object'}"
+        f"{'s' * (len(things) > 1)}",
+        found=f"{type(things[0]).__name__} {things[0]!a}"[:80],
+        expected="a path, a CTScan, or an (X, Y, Z) array of HU",
+        fix="several scans: predict_batch; the DICOM files of one: read_scan(files) first",
     )

@@ -16,7 +16,7 @@ from ctedge.bundle.maps import MapRecord
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.doors.door import Door
-from ctedge.doors.sources import Source, with_memory_errors
+from ctedge.doors.sources import Source, axes, with_memory_errors
 from ctedge.doors.volume_door import as_scan
 from ctedge.errors import UnsupportedGeometry
 from ctedge.explanation import Explanation
@@ -272,8 +272,9 @@ def _open(source: Source) -> CTScan | _Picture:
         if is_picture(source):
             return _Picture(levels=read_picture(source), source=str(os.fspath(source)))
         return read_slices(source)
-    array = np.asarray(source)
-    return _Picture(levels=array, source="array") if array.ndim == 2 else as_scan(source)
+    if axes(source) == 2:
+        return _Picture(levels=np.asarray(source), source="array")
+    return as_scan(source)
 
 
 def _indices(scan: CTScan, slices: Iterable[int] | None) -> tuple[int, ...]:

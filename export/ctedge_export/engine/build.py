@@ -16,7 +16,7 @@ from typing import Any
 
 from ctedge.engines.record import Layers, Target
 from ctedge.errors import BuildFailed, InvalidBundle, OutputError
-from ctedge.runtimes.tensorrt_lane import forget_frames
+from ctedge.lifetime import forget_frames
 from ctedge_export.engine.flavours import Flavour
 from ctedge_export.engine.log import build_error, log_of_build
 from ctedge_export.engine.progress import Unwatched, Watcher, monitor

@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.engines.machine import MODULES, installed_versions
-from ctedge.engines.record import RuntimeName
+from ctedge.engines.machine import MODULES, ON_A_JETSON, installed_versions
+from ctedge.engines.record import EngineRuntime
 from ctedge.errors import MissingExtra, RuntimeUnavailable
 from ctedge.extras import install_line, require
-from ctedge.runtimes.cuda_driver import find_device
+from ctedge.runtimes.cuda_driver import find_device, no_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Flavour:
         trt: its Python module.
     """
 
-    runtime: RuntimeName
+    runtime: EngineRuntime
     trt: Any
 
     @property
@@ -69,7 +69,7 @@ class Flavour:
         return 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
 
 
-def load_flavour(runtime: RuntimeName | None = None) -> Flavour:
+def load_flavour(runtime: EngineRuntime | None = None) -> Flavour:
     """Import a TensorRT.
 
     Args:
@@ -94,31 +94,23 @@ def load_flavour(runtime: RuntimeName | None = None) -> Flavour:
         runtime=runtime, trt=require(MODULES[runtime], extra=runtime, purpose=purpose)
     )
     if not flavour.ahead_of_time and find_device() is None:
-        raise _no_gpu(purpose)
+        raise no_device(
+            f"{purpose} needs an NVIDIA GPU: it times what it builds",
+            fix="run this on the machine that shall run the engine, or build with"
+            " --runtime tensorrt-rtx, which needs no GPU",
+        )
     return flavour
 
 
-def _what_works() -> RuntimeName:
+def _what_works() -> EngineRuntime:
     installed = installed_versions()
     if not installed:
         raise MissingExtra(
             "building an engine needs TensorRT or TensorRT-RTX",
             found="neither is installed",
             fix=f"{install_line('tensorrt-rtx')}; on a Jetson TensorRT comes with JetPack:"
-            " apt install python3-libnvinfer",
+            f" {ON_A_JETSON}",
         )
     if "tensorrt" in installed and (find_device() is not None or len(installed) == 1):
         return "tensorrt"
     return "tensorrt-rtx"
-
-
-def _no_gpu(purpose: str) -> RuntimeUnavailable:
-    from ctedge.runtimes.cuda_driver import why_no_device
-
-    return RuntimeUnavailable(
-        f"{purpose} needs an NVIDIA GPU: it times what it builds",
-        found=why_no_device(),
-        expected="a driver that sees a GPU (nvidia-smi lists it)",
-        fix="run this on the machine that shall run the engine, or build with"
-        " --runtime tensorrt-rtx, which needs no GPU",
-    )

@@ -129,7 +129,7 @@ def _open(record: EngineRecord, plan: bytes) -> tuple[str, str | None]:
     try:
         opened = TensorrtEngine(load_flavour(record.runtime).trt, plan, record)
     except CTEdgeError as error:
-        return "", f"{error.what} ({error.found})"
+        return "", error.in_one_line()
     try:
         return opened.information(), None
     finally:

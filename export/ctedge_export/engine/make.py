@@ -15,7 +15,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
 from ctedge.engines.files import ENGINE_SUFFIX, engine_name, record_path
 from ctedge.engines.machine import site_here
-from ctedge.engines.record import PASSED, DeviceGate, EngineRecord, RuntimeName, Site, Target
+from ctedge.engines.record import PASSED, DeviceGate, EngineRecord, EngineRuntime, Site, Target
 from ctedge.errors import GateFailed, InvalidBundle, OutputError
 from ctedge.extras import require
 from ctedge.files import atomic_file, write_atomic
@@ -38,7 +38,7 @@ def build_engine(  # noqa: PLR0913 (keyword-only options)
     bundle: str | os.PathLike[str],
     *,
     precision: str = "fp16",
-    runtime: RuntimeName | None = None,
+    runtime: EngineRuntime | None = None,
     settings: Settings | None = None,
     timing_cache: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,

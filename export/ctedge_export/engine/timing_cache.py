@@ -51,5 +51,5 @@ def keep_timings(path: Path, timings: bytes) -> str | None:
     try:
         write_atomic(path, timings)
     except OutputError as error:
-        return f"timing cache not kept: {error.what} ({error.found})"
+        return f"timing cache not kept: {error.in_one_line()}"
     return None

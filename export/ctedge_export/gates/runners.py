@@ -21,8 +21,7 @@ import numpy.typing as npt
 from ctedge.bundle.variants import FP32
 from ctedge.errors import RuntimeUnavailable
 from ctedge.extras import version_of
-from ctedge.runtimes.candidate import Candidate
-from ctedge.runtimes.choice import ORDER
+from ctedge.runtimes.candidate import ORDER, Candidate
 from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.runtimes.openvino_runtime import COMPUTES_IN, OpenVinoRuntime
@@ -97,8 +96,7 @@ def runners(
             found.append(_runner(candidate, onnx_bytes, precision))
         except RuntimeUnavailable as error:
             if say is not None:
-                why = "" if error.found is None else f" ({error.found})"
-                say(f"{candidate.name} is not gated here: {error.what}{why}")
+                say(f"{candidate.name} is not gated here: {error.in_one_line()}")
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import secrets
@@ -21,11 +22,12 @@ from types import ModuleType
 from typing import Any
 
 from ctedge.batch.sigterm import ended_by_sigterm
+from ctedge.batch.table import Row
 from ctedge.batch.workers import Attempts, Judge, Plan
 from ctedge.cpus import usable_cpus
 from ctedge.errors import RuntimeUnavailable
 from ctedge.extras import require
-from ctedge.runtimes.cuda_driver import find_device, why_no_device
+from ctedge.runtimes.cuda_driver import find_device, no_device
 
 #: A cluster that has not answered by then is not there.
 TIMEOUT_S = 5.0
@@ -97,14 +99,14 @@ def crew_of(
 
 
 def outcomes_of(
-    crew: Crew, plan: Plan, scans: Sequence[tuple[int, str]]
+    crew: Crew, plan: Plan, scans: Sequence[tuple[int, Row]]
 ) -> Generator[dict[str, Any], None, None]:
     """Yield what `Judge` gives of each scan, as the workers finish them.
 
     Args:
         crew: who judges.
         plan: what they are told.
-        scans: places in the table, and absolute paths.
+        scans: places in the table, and the rows there.
 
     Raises:
         RuntimeUnavailable: Ray gave up.
@@ -117,7 +119,10 @@ def outcomes_of(
         crew.ray.get(counter.begin.remote(-1), timeout=_START_S)
         # One block a scan: what a worker that dies takes with it is the one that it was judging.
         # Ray restarts the worker and gives it that scan again; `Judge` counts how often.
-        rows = [{"index": index, "path": path} for index, path in scans]
+        rows = [
+            {"index": index, "path": row.path, "reading": json.dumps(dict(row.reading))}
+            for index, row in scans
+        ]
         judged = data.from_items(rows, override_num_blocks=len(rows)).map(
             Judge,
             fn_constructor_kwargs={
@@ -155,10 +160,8 @@ def _refuse_the_impossible(threads: int, device: str) -> None:
             fix=f"take --threads-per-worker {cores} at most",
         )
     if device == "cuda" and find_device() is None:
-        raise RuntimeUnavailable(
+        raise no_device(
             "no NVIDIA GPU is found on this machine",
-            found=why_no_device(),
-            expected="a driver that sees a GPU (nvidia-smi lists it)",
             fix="install the driver, take --device cpu, or join a cluster with GPUs by --address",
         )
 

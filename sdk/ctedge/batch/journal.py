@@ -103,19 +103,15 @@ def open_journal(
         resume: whether a batch that was stopped may be there. Where there is none, one begins.
 
     Raises:
-        OutputError: a batch was stopped there, and `resume` is false; it was asked for something
-            else, or does not say for what; another process works on it; or nothing can be written
+        OutputError: another process works on it; a batch was stopped there, and `resume` is false;
+            it was asked for something else, or does not say for what; or nothing can be written
             there.
     """
     folder = folder_of(output)
     asked = {"schema_version": SCHEMA_VERSION, **asked}
     if folder.is_symlink():
         raise OutputError(f"{folder} is a link", fix="remove it, or choose another output")
-    if folder.exists() and not resume:
-        raise OutputError(
-            f"{folder} holds a batch that was stopped",
-            fix="go on with --resume, remove that folder, or choose another output",
-        )
+    stopped = folder.exists()  # or it runs, which the lock will tell
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("w")
@@ -125,6 +121,11 @@ def open_journal(
         ) from error
     with lock:
         _be_alone(folder, lock)
+        if stopped and not resume:
+            raise OutputError(
+                f"{folder} holds a batch that was stopped",
+                fix="go on with --resume, remove that folder, or choose another output",
+            )
         _settle(folder, asked)
         with Journal(folder, count, task) as journal:
             yield journal

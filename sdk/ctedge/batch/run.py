@@ -129,7 +129,7 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
         if retry_failed:
             journal.forget_failures()
         done = written | journal.done
-        todo = [(index, row.path) for index, row in enumerate(table.rows) if index not in done]
+        todo = [(index, row) for index, row in enumerate(table.rows) if index not in done]
         if todo:
             with crew_of(address, workers=workers, threads=threads, device=device) as crew:
                 _judge(todo, outcomes_of(crew, plan, todo), journal, begin)
@@ -163,7 +163,7 @@ def _written(output: Path, asked: dict[str, Any], task: str, *, resume: bool) ->
 
 
 def _judge(
-    todo: list[tuple[int, str]],
+    todo: list[tuple[int, Row]],
     judged: Generator[dict[str, Any], None, None],
     journal: Journal,
     begin: Begin,

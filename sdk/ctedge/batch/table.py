@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 import stat
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctedge.errors import CTEdgeError, InputError
+from ctedge.readers import OPTIONS, wanted_of
 
 SCAN, ID = "scan", "id"
 
@@ -22,6 +24,9 @@ MAX_BYTES = 1 << 28
 #: spoil terminals and whatever reads the results line by line.
 _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
+#: AcquisitionNumber as DICOM writes it: an integer string, PS3.5 6.2 (IS).
+_NUMBER = re.compile(r"[+-]?[0-9]{1,11}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -31,12 +36,14 @@ class Row:
         id: unique in the table; where it has no column `id`, the scan as it is written there.
         scan: as it is written in the table.
         path: the same, relative to the table's folder, made absolute.
-        others: the values of the further columns.
+        reading: the options of `read_scan` that the row names.
+        others: the values of the further columns, those of these options among them.
     """
 
     id: str
     scan: str
     path: str
+    reading: Mapping[str, object]
     others: tuple[str, ...]
 
 
@@ -66,8 +73,8 @@ def read_table(path: Path, *, reserved: Collection[str] = ()) -> Table:
 
     Raises:
         InputError: not there, not UTF-8, no CSV, without scans, a column missing, reserved or
-            twice, a row of another length, an empty scan or id, an id twice, or a character that
-            belongs into no name.
+            twice, a row of another length, an empty scan or id, an id twice, an option of
+            `read_scan` of no such value, or a character that belongs into no name.
     """
     data = _read(path)
     try:
@@ -160,8 +167,29 @@ def _row(
         id=named.get(ID, named[SCAN]),
         scan=named[SCAN],
         path=str(folder / named[SCAN]),
+        reading=_reading(where, named),
         others=tuple(named[name] for name in header if name not in (SCAN, ID)),
     )
+
+
+def _reading(where: str, named: Mapping[str, str]) -> dict[str, object]:
+    """The options of `read_scan` that have a column, and a value in it."""
+    reading: dict[str, object] = {}
+    for name in OPTIONS:
+        text = named.get(name)
+        if not text:
+            continue
+        number = name == "acquisition" and _NUMBER.fullmatch(text)
+        reading[name] = int(text) if number else text
+        wanted = wanted_of(name, reading[name])
+        if wanted is not None:
+            raise InputError(
+                f"{where}: `{name}` has no such value",
+                found=ascii(text[:200]),
+                expected=wanted,
+                fix="correct it, or leave it empty",
+            )
+    return reading
 
 
 def _refuse_marks(where: str, values: list[str]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import ctedge
 from ctedge.batch.cores import claim_cores
+from ctedge.clock import Clock
 from ctedge.errors import CTEdgeError, DeviceLost, DigestMismatch, RuntimeUnavailable, WorkerLost
+from ctedge.readers import read_scan
 
 #: A scan whose worker died is judged once more, by another process.
 ATTEMPTS = 2
@@ -77,13 +80,18 @@ class Judge:
         if attempt > ATTEMPTS:
             return {"index": index, "outcome": json.dumps({"error": described(lost())})}
         try:
-            return {"index": index, "outcome": json.dumps(self.judge(str(row["path"])))}
+            outcome = self.judge(str(row["path"]), json.loads(row["reading"]))
+            return {"index": index, "outcome": json.dumps(outcome)}
         except DeviceLost:
             # Ray starts another process, for which the device may be well, and gives it this scan.
             os._exit(1)
 
-    def judge(self, path: str) -> dict[str, Any]:
+    def judge(self, path: str, reading: Mapping[str, Any]) -> dict[str, Any]:
         """The same for the scan at a path, whatever happened to it before.
+
+        Args:
+            path: of the scan.
+            reading: options of `read_scan`, by their names.
 
         Raises:
             DeviceLost: this process has no more answers to give.
@@ -93,14 +101,27 @@ class Judge:
         except CTEdgeError as error:
             return {"fatal": error.as_dict()}
         try:
-            asked = {"assess": self._plan.assess, "strict": self._plan.strict}
-            return {"answer": door.predict(path, **asked).to_json()}
+            return {"answer": self._answer(door, path, reading)}
         except DeviceLost:
             raise
         except CTEdgeError as error:
             return {"error": described(error)} if error.of_one_scan else {"fatal": error.as_dict()}
         except Exception as error:  # noqa: BLE001 - one scan's failure is not the others'
             return {"error": described(error)}
+
+    def _answer(self, door: Any, path: str, reading: Mapping[str, Any]) -> dict[str, Any]:
+        asked = {"assess": self._plan.assess, "strict": self._plan.strict}
+        if not reading:
+            plain: dict[str, Any] = door.predict(path, **asked).to_json()
+            return plain
+        clock = Clock()
+        with clock.stage("read"):
+            scan = read_scan(path, **reading)
+        answer: dict[str, Any] = door.predict(scan, **asked).to_json()
+        timings = answer["timings_ms"]
+        for stage, ms in clock.finish().items():  # before the door was given it
+            timings[stage] = round(timings[stage] + ms, 3)
+        return answer
 
     def _load(self) -> Any:
         if self._door is None:

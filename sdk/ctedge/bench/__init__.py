@@ -1,6 +1,6 @@
 """How long a model takes on this very machine, measured so that the figure can be believed.
 
-`bench` loads a bundle, answers until everything is warm, then times every stage of `predict` many
+`bench` loads a bundle, answers a few times unmeasured, then times every stage of `predict` many
 times over; `Report` holds all samples, the machine, and what speaks against trusting them.
 """
 

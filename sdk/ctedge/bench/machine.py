@@ -11,6 +11,7 @@ from typing import Any
 from ctedge.cpus import usable_cpus
 from ctedge.extras import version_of
 from ctedge.runtimes.cuda_driver import find_device
+from ctedge.runtimes.versions import VERSIONS
 
 #: Instructions that decide how fast a network runs, as Linux names them (x86, then Arm).
 FLAGS = (
@@ -21,15 +22,8 @@ FLAGS = (
 #: Other work on more than this share of the cores is felt in the slowest answers at the latest.
 BUSY_SHARE = 0.25
 
-PACKAGES = (
-    "ctedge",
-    "numpy",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "tensorrt-rtx-cu13",
-)
+#: What is numbered in a report: ours, and what runs networks.
+PACKAGES = ("ctedge", "numpy", *VERSIONS)
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CPUS = Path("/sys/devices/system/cpu")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ctedge.bench.machine import peak_memory_bytes
 from ctedge.bench.settings import LEAST_REPEATS, Settings
-from ctedge.bench.summary import Samples, Summary, milliseconds
+from ctedge.bench.summary import Samples, Summary, whole_ns
 from ctedge.doors.door import Door
 from ctedge.runtimes import Runtime
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
@@ -132,7 +132,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how, and what loading
         return {name: ms for name, ms in timings.items() if not (in_memory and name == "read")}
 
     def timed() -> None:
-        taken = {name: milliseconds(ms) for name, ms in answer().items()}
+        taken = {name: whole_ns(ms) for name, ms in answer().items()}
         if isinstance(runtime, TensorrtEngine):
             taken |= _device_run(runtime)
         for name, ns in taken.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ctedge.bench.measure import JUDGED
 from ctedge.bench.report import Report
 from ctedge.bench.summary import Samples
 from ctedge.files import write_atomic
@@ -23,7 +24,6 @@ from ctedge.montage import GLYPHS, drawable, png_of, require_png
 
 Pixels = NDArray[np.uint8]
 
-_STAGES = ("inference", "total")
 _HEIGHT, _WIDTH = 260, 620
 #: Margins of the field that is drawn in, in pixels.
 _TOP, _BOTTOM, _LEFT, _RIGHT = 58, 38, 58, 70
@@ -56,7 +56,7 @@ def plot_png(report: Report, path: str | os.PathLike[str]) -> Path:
     said = _caption(report)
     rows = [
         np.concatenate(
-            [_panel(f"{run.candidate} {stage}", run.samples_ns[stage]) for stage in _STAGES], axis=1
+            [_panel(f"{run.candidate} {stage}", run.samples_ns[stage]) for stage in JUDGED], axis=1
         )
         for run in report.runs
     ]

@@ -26,7 +26,7 @@ from ctedge.readers import read_scan, read_slices
 from ctedge.readers.picture import is_picture
 from ctedge.runtimes import Device, RuntimeName
 from ctedge.runtimes.candidate import Candidate
-from ctedge.runtimes.choice import choose
+from ctedge.runtimes.choice import Verdict, choose, load, refusal, refusal_of_all
 from ctedge.scan import CTScan
 
 SCHEMA_VERSION = 1
@@ -34,15 +34,6 @@ SCHEMA_VERSION = 1
 #: As the scans of MosMed, which the published networks learnt from, have it.
 PHANTOM_SHAPE = (512, 512, 41)
 _PHANTOM_SEED, _LESION_SHARE = 0, 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """A candidate that was not measured, why, and what would change that."""
-
-    candidate: str
-    reason: str
-    fix: str | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +58,7 @@ class Report:
     settings: Settings
     machine: BenchMachine
     runs: tuple[Run, ...]
-    refused: tuple[Refusal, ...]
+    refused: tuple[Verdict, ...]
     started: str
 
     def to_json(self, *, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -89,7 +80,7 @@ class Report:
             "machine": self.machine.to_json(),
             "warnings": list(self.machine.warnings()),
             "runs": [run.to_json() for run in self.runs],
-            "refused": [asdict(refusal) for refusal in self.refused],
+            "refused": [asdict(verdict) for verdict in self.refused],
         }
 
 
@@ -110,10 +101,9 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
         bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
         source: a scan or picture, read anew for every answer; None renders a phantom of
             `PHANTOM_SHAPE` into memory.
-        every: all candidates of `ctedge.runtimes.choice` that fit device and precision and open
-            here; else the one that is chosen.
-        device, runtime, precision: as `ctedge.runtimes.open_runtime` takes them; without `every`
-            what is named is strict.
+        every: all candidates that fit what is named and open here; else the one that is chosen.
+        device, runtime, precision: as `ctedge.runtimes.open_runtime` takes them; what is named is
+            strict. With `every`, the device "auto" means all there are, also an Intel GPU.
         settings: how often.
         say: is told what goes on.
 
@@ -130,7 +120,7 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
     kind = door_class(verified)
     wanted: Sequence[Candidate | None] = [None]  # what is chosen
     if every:
-        wanted = candidates(verified, device=device, precision=precision)
+        wanted = candidates(verified, device=device, runtime=runtime, precision=precision)
     say("rendering a synthetic scan" if source is None else "reading the scan")
     shown, shape = _input(verified, source)
 
@@ -139,9 +129,7 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
         if one is None:
             choice = choose(verified, device=device, runtime=runtime, precision=precision)
         else:
-            choice = choose(
-                verified, device=one.device, runtime=one.runtime, precision=one.precision
-            )
+            choice = load(verified, one, precision=precision)
         load_ms = (time.perf_counter() - start) * 1e3
         say(f"measuring {choice.runtime.name}")
         with kind(verified, choice.runtime) as door:
@@ -156,16 +144,18 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
             )
 
     runs: list[Run] = []
-    refused: list[Refusal] = []
+    refused: list[Verdict] = []
+    errors: list[CTEdgeError] = []
     for one in wanted:
         try:
             runs.append(run(one))
         except (RuntimeUnavailable, InferenceFailed, BundleError) as error:
             if one is None:
                 raise
-            refused.append(_refusal(one, error))
+            refused.append(refusal(one, error))
+            errors.append(error.with_traceback(None))  # it holds what was loaded
     if not runs:
-        raise _nothing_ran(verified, refused)
+        raise refusal_of_all(verified, [one for one in wanted if one is not None], errors)
     return Report(
         bundle=verified.name,
         digest=verified.digest,
@@ -192,18 +182,3 @@ def _input(
     if bundle.task == "slices":
         return str(source), None if is_picture(source) else read_slices(source).shape
     return str(source), read_scan(source).shape
-
-
-def _refusal(candidate: Candidate, error: CTEdgeError) -> Refusal:
-    found = "" if error.found is None else f" ({error.found})"
-    reason = " ".join(f"{error.what}{found}".split())
-    return Refusal(candidate=candidate.name, reason=reason, fix=error.fix)
-
-
-def _nothing_ran(bundle: ModelBundle, refused: Sequence[Refusal]) -> RuntimeUnavailable:
-    lines = [f"{refusal.candidate}: {refusal.reason}" for refusal in refused]
-    return RuntimeUnavailable(
-        f"nothing that fits runs {bundle.name} here",
-        found="\n            ".join(lines),
-        fix=refused[-1].fix,
-    )

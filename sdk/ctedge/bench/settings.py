@@ -17,7 +17,8 @@ class Settings:
         repeats: timed answers at most.
         warm_up: answers before them that are not timed, at most.
         seconds: the repeats end when they have taken this long, and the warm-up after a quarter of
-            it; one answer of warm-up (where it is asked for) and `LEAST_REPEATS` are always made.
+            it; one answer of warm-up (where it is asked for) and `LEAST_REPEATS`, or all repeats
+            where those are fewer, are made in any case.
     """
 
     repeats: int = 50

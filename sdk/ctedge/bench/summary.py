@@ -59,6 +59,6 @@ class Summary:
         }
 
 
-def milliseconds(ms: float) -> int:
+def whole_ns(ms: float) -> int:
     """Milliseconds, as stages are timed, in whole nanoseconds."""
     return round(ms * _NS_PER_MS)

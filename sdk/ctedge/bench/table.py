@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from ctedge.bench.machine import BenchMachine
 from ctedge.bench.measure import DEVICE, LAUNCH, Run
-from ctedge.bench.report import Refusal, Report
+from ctedge.bench.report import Report
 from ctedge.bench.summary import Summary
+from ctedge.runtimes.choice import Verdict
 
 _COLUMNS = ("p50", "p95", "p99", "mean")
 _NAME, _NUMBER = 26, 11
@@ -35,8 +36,8 @@ def report_lines(report: Report) -> Iterator[str]:
     if report.refused:
         yield ""
         yield "not measured"
-        for refusal in report.refused:
-            yield from _refusal(refusal)
+        for verdict in report.refused:
+            yield from _refusal(verdict)
 
 
 def _input(report: Report) -> str:
@@ -97,7 +98,7 @@ def _numbers(summary: Summary) -> str:
     return f"{cells}{summary.cv:>{_NUMBER}.1%}{summary.n:>7}"
 
 
-def _refusal(refusal: Refusal) -> Iterator[str]:
-    yield f"  {refusal.candidate}: {refusal.reason}"
-    if refusal.fix is not None:
-        yield f"    to do: {refusal.fix}"
+def _refusal(verdict: Verdict) -> Iterator[str]:
+    yield f"  {verdict.candidate}: {verdict.reason}"
+    if verdict.fix is not None:
+        yield f"    to do: {verdict.fix}"

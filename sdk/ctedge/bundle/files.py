@@ -69,7 +69,7 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
             f"{text} is no bundle",
             found="a file",
             expected=f"a folder NAME{_SUFFIX} with a {MANIFEST_NAME}",
-            fix=_INSTEAD.get(path.suffix, "unpack it first if it is an archive"),
+            fix=_instead(path),
         )
     shipped = _SHIPPED / f"{text}{_SUFFIX}"
     if _BARE_NAME.fullmatch(text) and shipped.is_dir():
@@ -79,6 +79,12 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
         expected=f"a folder NAME{_SUFFIX}, or a shipped name: {', '.join(shipped_bundles())}",
         fix="check the path, or make a bundle with `ctedge export onnx RUN_FOLDER -o BUNDLE`",
     )
+
+
+def _instead(path: Path) -> str:
+    if path.name.endswith((".nii", ".nii.gz")):
+        return "name a bundle here; a scan is an argument of its own"
+    return _INSTEAD.get(path.suffix, "unpack it first if it is an archive")
 
 
 def argument_of(path: Path) -> str:
@@ -94,6 +100,7 @@ def checked_manifest(folder: Path) -> bytes:
         InvalidBundle: the manifest or its digest is missing, broken or too large.
         DigestMismatch: they do not belong together.
     """
+    _require_manifest(folder)
     line = read_file(folder, MANIFEST_DIGEST_NAME, most=1024)
     if not _DIGEST_LINE.fullmatch(line):
         raise InvalidBundle(
@@ -105,6 +112,23 @@ def checked_manifest(folder: Path) -> bytes:
     raw = read_file(folder, MANIFEST_NAME, most=MAX_MANIFEST_BYTES)
     _compare_digest(MANIFEST_NAME, raw, line[:64].decode())
     return raw
+
+
+def _require_manifest(folder: Path) -> None:
+    """Refuse any other folder as what it is, and not as a bundle that is damaged."""
+    try:
+        os.lstat(folder / MANIFEST_NAME)
+    except FileNotFoundError:
+        raise InvalidBundle(
+            f"{ascii(folder.name)[1:-1] or '.'} is no bundle",
+            found=f"it holds no {MANIFEST_NAME}",
+            expected=f"a folder NAME{_SUFFIX} with {MANIFEST_NAME}, {MANIFEST_DIGEST_NAME} and the"
+            " network",
+            fix=f"name a bundle's own folder, or a shipped one: {', '.join(shipped_bundles())}; a"
+            " bundle that lost the file has to be copied again from where it came",
+        ) from None
+    except OSError:  # no permission: told as of the other files
+        return
 
 
 def checked_members(folder: Path, manifest: Manifest) -> dict[str, bytes]:

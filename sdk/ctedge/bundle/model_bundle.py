@@ -281,10 +281,19 @@ class ModelBundle:
         )
 
 
+#: By task: the class that takes its bundles.
+_TAKEN_BY = {
+    "classifier": "Classifier",
+    "severity": "SeverityRegressor",
+    "slices": "SliceClassifier",
+    "lungs": "LungSegmenter",
+}
+
+
 def _wrong_task(name: str, found: str, expected: str) -> WrongTask:
     return WrongTask(
         f"{name} was made for another task",
         found=found,
         expected=expected,
-        fix=f"load a bundle made for {expected}, or use the class that takes {found}",
+        fix=f"use {_TAKEN_BY[found]}, or load a bundle made for {expected}",
     )

@@ -33,7 +33,8 @@ COMMANDS = ("demo", "predict", "batch", "assess", "inspect", "doctor", "bench", 
 #: Other packages add commands to `ctedge` through this group; each entry names a typer app.
 COMMAND_GROUP = "ctedge.commands"
 
-_INTERRUPTED = 130
+#: The exit code of a command that Ctrl-C ended.
+INTERRUPTED = 130
 
 _PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -44,6 +45,13 @@ _PLAIN: dict[str, Any] = {
 
 class _Commands(Group):
     """Our own commands, then those of the entry-point group, loaded when they are asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # which typer would answer with the exit code alone
+            _say_interrupted()
+            raise typer.Exit(INTERRUPTED) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*COMMANDS, *sorted(_added())]
@@ -135,9 +143,13 @@ def main() -> None:
         what = "not enough memory" if isinstance(error, MemoryError) else str(error)
         _end(CTEdgeError(what, fix="check permissions, free disk space and free memory"), 1)
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):
-            typer.echo("interrupted", err=True)
-        sys.exit(_INTERRUPTED)
+        _say_interrupted()
+        sys.exit(INTERRUPTED)
+
+
+def _say_interrupted() -> None:
+    with contextlib.suppress(OSError):
+        typer.echo("interrupted", err=True)
 
 
 def _end(error: CTEdgeError, exit_code: int) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ctedge.cli.predict import AcquisitionOption, OnGapOption, SelectOption, SeriesOption
+from ctedge.cli.options import AcquisitionOption, OnGapOption, SelectOption, SeriesOption
 
 
 def assess(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -39,7 +39,8 @@ def assess(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from ctedge import quality
     from ctedge.bundle.model_bundle import ModelBundle
-    from ctedge.cli.output import print_error, print_quality
+    from ctedge.cli.failures import say_error
+    from ctedge.cli.output import print_quality
     from ctedge.errors import CTEdgeError
     from ctedge.readers import read_scan
 
@@ -60,9 +61,6 @@ def assess(  # noqa: PLR0913, PLR0917 - one parameter an option
                 typer.echo(json.dumps(document))
         except CTEdgeError as error:
             failed = True
-            if as_json:
-                typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
-            else:
-                print_error(error)
+            say_error(path, error, as_json=as_json)
     if failed:
         raise typer.Exit(1)

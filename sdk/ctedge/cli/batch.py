@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctedge.cli.options import DeviceOption, PrecisionOption, RuntimeOption
+from ctedge.cli import INTERRUPTED
+from ctedge.cli.options import (
+    AssessOption,
+    DeviceOption,
+    PrecisionOption,
+    RuntimeOption,
+    StrictOption,
+)
 
 if TYPE_CHECKING:
     from ctedge.batch import BatchSummary
@@ -23,7 +30,8 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Argument(
             metavar="SCANS_CSV",
             help="A table with a column `scan`: NIfTI files or DICOM folders, relative to the"
-            " table. A column `id` names them; further columns go into the results.",
+            " table. A column `id` names them; `series`, `acquisition`, `select` and `on_gap`"
+            " choose in DICOM, as of `ctedge predict`; all columns go into the results.",
         ),
     ],
     output: Annotated[
@@ -63,13 +71,8 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
         bool,
         typer.Option("--retry-failed", help="As --resume, and judge again the scans that failed."),
     ] = False,
-    assess: Annotated[
-        bool,
-        typer.Option("--assess", help="Look at the whole scan: is it fit? Lungs in mL."),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="A scan with red flags is an error, not an answer.")
-    ] = False,
+    assess: AssessOption = False,
+    strict: StrictOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON.")] = False,
 ) -> None:
     """Judge a table of scans in many processes; one that fails is recorded, and stops no other."""
@@ -96,11 +99,13 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
                 retry_failed=retry_failed,
                 begin=begin,
             )
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+    except (KeyboardInterrupt, SystemExit) as end:  # Ctrl-C, SIGTERM
         typer.echo(
             "stopped; finished scans are kept: go on with the same command and --resume", err=True
         )
-        raise
+        if isinstance(end, SystemExit):
+            raise
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps(_document(summary)))
     else:

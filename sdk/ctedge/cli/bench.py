@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ctedge.cli.options import DeviceOption, PrecisionOption
+
+#: Files of a folder, at most, among which one of DICOM is looked for.
+_LOOKED_AT = 100
 
 
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -58,6 +57,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from ctedge.bench import bench as measure
     from ctedge.bench.plot import plot_png
     from ctedge.bench.table import report_lines
+    from ctedge.cli.outputs import require_places
     from ctedge.files import write_atomic
     from ctedge.montage import require_png
 
@@ -65,7 +65,9 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         settings = Settings(repeats=repeats, warm_up=warm_up, seconds=seconds)
     except ValueError as error:  # --seconds nan, inf
         raise typer.BadParameter(str(error)) from error
-    _require_places({"--json": json_file if json_file != "-" else None, "--plot": plot}, scan)
+    if scan is None:
+        _require_no_scan(bundle)
+    require_places({"--json": json_file if json_file != "-" else None, "--plot": plot}, scan)
     if plot is not None:
         require_png(plot)
     with Console(stderr=True).status("starting") as status:
@@ -96,55 +98,40 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         plot_png(report, plot)
 
 
-def _require_places(outputs: dict[str, str | Path | None], scan: str | None) -> None:
-    """Refuse, before minutes of measuring, a file that could not be written after them."""
-    from ctedge.errors import OutputError
-    from ctedge.files import atomic_file
+def _require_no_scan(bundle: str) -> None:
+    """Refuse a scan in the place of the bundle, where that was forgotten."""
+    import shlex
 
-    for option, path in outputs.items():
-        if path is None:
-            continue
-        if str(path) in ("", "."):
-            raise typer.BadParameter("the name of a file is missing", param_hint=f"'{option}'")
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISDIR(Path(path).stat().st_mode):
-                    raise IsADirectoryError("it is a folder")
-            with atomic_file(path):
-                raise _ItCanBeWritten
-        except _ItCanBeWritten:
-            continue
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {os.fspath(path)}",
-                found=error.strerror or error,
-                fix=f"name another file for {option}; nothing was measured yet",
-            ) from error
-    _require_apart({**outputs, "SCAN": scan})
+    from ctedge.errors import printable
+
+    if bundle and _is_scan(Path(bundle)):  # "" would be the working folder
+        raise typer.BadParameter(
+            printable(
+                f"{bundle} is a scan, and the bundle comes first: write"
+                f" `ctedge bench pneumonia {shlex.quote(bundle)}`"
+            ),
+            param_hint="BUNDLE",
+        )
 
 
-def _require_apart(places: dict[str, str | Path | None]) -> None:
-    """Refuse two names of one file: what is written last would take the place of the other."""
-    from ctedge.errors import OutputError
+def _is_scan(path: Path) -> bool:
+    """Whether a path has the name of a NIfTI file, or leads to DICOM that is no bundle."""
+    import itertools
+    import os
 
-    named = [(name, Path(path)) for name, path in places.items() if path is not None]
-    for (one, path), (other, same) in itertools.combinations(named, 2):
-        if _is_same(path, same):
-            raise OutputError(
-                f"{one} and {other} name one file",
-                found=path if path == same else f"{path}, {same}",
-                fix=f"name another file for {one}; nothing was measured yet",
-            )
+    from ctedge.bundle.manifest import MANIFEST_NAME
+    from ctedge.errors import CTEdgeError
+    from ctedge.nifti_writer import SUFFIXES
+    from ctedge.readers.dicom.gather import is_dicom
 
-
-def _is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one place, where nothing need stand yet."""
-    with contextlib.suppress(OSError):
-        return one.samefile(other)
-    with contextlib.suppress(OSError, RuntimeError):  # links in a circle
-        return one.resolve() == other.resolve()
-    return False
-
-
-class _ItCanBeWritten(Exception):
-    """Ends the writing before anything takes the place of what stands there."""
+    if path.name.endswith(SUFFIXES):
+        return True
+    try:
+        if not path.is_dir():
+            return is_dicom(path)
+        if os.path.lexists(path / MANIFEST_NAME):
+            return False
+        files = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        return any(map(is_dicom, itertools.islice(files, _LOOKED_AT)))
+    except (OSError, ValueError, CTEdgeError):  # the bundle's to refuse
+        return False

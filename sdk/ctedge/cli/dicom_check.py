@@ -33,6 +33,8 @@ def check(
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
+        from ctedge.cli.output import counted
+
         places: dict[tuple[str, str], list[str]] = {}
         for finding in findings:
             places.setdefault((finding.kind, finding.what), []).append(finding.where)
@@ -40,6 +42,6 @@ def check(
             shown = ", ".join(where[:_SHOWN])
             more = f" and {len(where) - _SHOWN} more" if len(where) > _SHOWN else ""
             typer.echo(f"{kind}: {what}: {shown}{more}")
-        typer.echo(f"{len(findings)} findings")
+        typer.echo(counted(len(findings), "finding"))
     if findings:
         raise typer.Exit(1)

@@ -153,7 +153,8 @@ def _print(rows: list[dict[str, Any]], excluded: tuple[str, ...]) -> None:
         if row["problem"]:
             say((f"  {row['problem']}", ""))
     if excluded:
-        say((f"{len(excluded)} files are no CT slices:", "dim"))
+        are = "file is no CT slice" if len(excluded) == 1 else "files are no CT slices"
+        say((f"{len(excluded)} {are}:", "dim"))
         for reason in excluded[:20]:
             say((f"  {reason}", "dim"))
         if len(excluded) > 20:
@@ -165,10 +166,12 @@ _MARKS = {True: ("fit", "green"), False: ("not fit", "yellow")}
 
 def _said(row: dict[str, Any]) -> str:
     """What is known of a series, in one line."""
-    facts = [row["modality"], f"{row['files']} files"]
+    from ctedge.cli.output import counted
+
+    facts = [row["modality"], counted(row["files"], "file")]
     if row["slices"]:
         size = "" if row["size"] is None else " of {} x {}".format(*row["size"])
-        facts.append(f"{row['slices']} slices{size}")
+        facts.append(f"{counted(row['slices'], 'slice')}{size}")
     if row["spacing_mm"]:
         known = [f"{mm:g}" for mm in row["spacing_mm"] if mm is not None]
         facts.append(" x ".join(known) + " mm")

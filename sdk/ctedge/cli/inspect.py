@@ -95,9 +95,11 @@ def _list(numbers: Iterable[float]) -> str:
 
 
 def _lines(facts: dict[str, object], depth: int = 0) -> str:
-    """Names and values, one a line; lists of cases only by their count."""
+    """Names and values, one a line; lists of cases only by their count, and nothing empty."""
     lines = []
     for key, value in facts.items():
+        if _is_empty(value):
+            continue
         start = f"{'  ' * depth}{key.replace('_', ' ')}"
         if isinstance(value, dict) and "value" in value:
             lines.append(f"{start}: {_number(value['value'])} {_interval(value.get('ci95'))}")
@@ -106,8 +108,23 @@ def _lines(facts: dict[str, object], depth: int = 0) -> str:
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             lines.append(f"{start}: {len(value)}")
         else:
-            lines.append(f"{start}: {_number(value)}")
+            lines.append(f"{start}: {_said(value)}")
     return "\n".join(lines)
+
+
+def _is_empty(value: object) -> bool:
+    """Whether nothing stands in a list or a dict, nor in those that it holds."""
+    if isinstance(value, dict):
+        return all(map(_is_empty, value.values()))
+    return isinstance(value, list) and not value
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else _number(value)
 
 
 def _interval(bounds: object) -> str:

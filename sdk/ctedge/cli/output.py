@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import CTEdgeError, _printable
+from ctedge.errors import CTEdgeError, printable
 
 _BAR_WIDTH = 30
 
@@ -27,7 +27,12 @@ def shown(*parts: tuple[str, str]) -> Text:
 
     Text, not markup: paths and names come from outside, and may hold brackets or worse.
     """
-    return Text.assemble(*((_printable(text).replace("\n", "\\n"), look) for text, look in parts))
+    return Text.assemble(*((printable(text).replace("\n", "\\n"), look) for text, look in parts))
+
+
+def counted(count: int, thing: str) -> str:
+    """A number and what it counts, as in "1 file", "2 files"."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def print_result(document: dict[str, Any]) -> None:

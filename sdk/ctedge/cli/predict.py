@@ -5,34 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctedge.cli.options import DeviceOption, PrecisionOption, RuntimeOption
+from ctedge.cli.options import (
+    AcquisitionOption,
+    AssessOption,
+    DeviceOption,
+    OnGapOption,
+    PrecisionOption,
+    RuntimeOption,
+    SelectOption,
+    SeriesOption,
+    StrictOption,
+)
 
 if TYPE_CHECKING:
     from ctedge.doors.door import Door
-    from ctedge.errors import CTEdgeError
-
-#: Which slices of a DICOM folder are meant, as `read_scan` takes it; `ctedge assess` asks the same.
-SeriesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="UID", help="Of DICOM: the series to read, by its UID (see `ctedge dicom list`)."
-    ),
-]
-AcquisitionOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Of DICOM: the one of several acquisitions to read.")
-]
-SelectOption = Annotated[
-    Literal["chest"] | None,
-    typer.Option(help="Of DICOM: let rules choose the chest among several series."),
-]
-OnGapOption = Annotated[
-    Literal["error", "resample"],
-    typer.Option(help="Of DICOM: what to do where slices are missing; resample fills them in."),
-]
 
 
 def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -57,13 +47,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     device: DeviceOption = "auto",
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
-    assess: Annotated[
-        bool,
-        typer.Option("--assess", help="Look at the whole scan: is it fit? Lungs in mL."),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="A scan with red flags is an error, not an answer.")
-    ] = False,
+    assess: AssessOption = False,
+    strict: StrictOption = False,
     series: SeriesOption = None,
     acquisition: AcquisitionOption = None,
     select: SelectOption = None,
@@ -88,6 +73,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     from contextlib import ExitStack
 
     from ctedge.bundle.files import shipped_bundles
+    from ctedge.cli.failures import say_error
     from ctedge.doors.by_task import load_doors, wait_for_networks
     from ctedge.errors import CTEdgeError
     from ctedge.quality import looking_once
@@ -100,6 +86,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         from ctedge.montage import require_png
 
         require_png(overlay)  # not after minutes
+    if explain:
+        from ctedge.cli.outputs import require_places
+
+        require_places({"--heatmap": heatmap, "--overlay": overlay}, scans[0])
     if explain and runtime is None and precision is None and device != "gpu":
         runtime, precision = "onnxruntime", "fp32"  # nothing else draws the finest map
     how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
@@ -126,7 +116,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
                 if not error.of_one_scan:
                     raise
                 failed = True
-                _say_error(path, error, as_json=as_json)
+                say_error(path, error, as_json=as_json)
         if answered and not as_json:
             from ctedge.cli.output import print_origin
 
@@ -177,15 +167,6 @@ def _say(document: dict[str, Any], *, as_json: bool) -> None:
         from ctedge.cli.output import print_result
 
         print_result(document)
-
-
-def _say_error(path: str, error: CTEdgeError, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"source": path, "error": error.as_dict()}))
-    else:
-        from ctedge.cli.output import print_error
-
-        print_error(error)
 
 
 def _write_maps(result: Any, heatmap: Path | None, overlay: Path | None) -> None:

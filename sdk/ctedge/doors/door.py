@@ -17,10 +17,10 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.doors.sources import Source, several
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
-from ctedge.pipeline import Uses
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.runtimes.verification import is_answer, warm_up
 from ctedge.tensor import network_batch
+from ctedge.uses import Uses
 
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Door[Any]")

@@ -37,6 +37,14 @@ def several(sources: Iterable[Source]) -> Iterable[Source]:
     )
 
 
+def axes(source: npt.ArrayLike) -> int | None:
+    """How many axes an array has, 0 of what is none; None of lists whose lengths differ."""
+    try:
+        return np.ndim(source)
+    except ValueError:
+        return None
+
+
 def with_memory_errors(
     prepare: Callable[Concatenate[Door, Source, Asked], Prepared],
 ) -> Callable[Concatenate[Door, Source, Asked], Prepared]:

@@ -14,7 +14,7 @@ from ctedge.bundle.maps import MapRecord
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.doors.door import Door, Result
-from ctedge.doors.sources import Source, with_memory_errors
+from ctedge.doors.sources import Source, axes, with_memory_errors
 from ctedge.errors import InputError
 from ctedge.extras import require
 from ctedge.preprocessing import resample
@@ -156,7 +156,7 @@ def as_scan(source: Source) -> CTScan:
         return source
     if isinstance(source, str | os.PathLike):
         return read_scan(source)
-    if np.ndim(source) == 0:
+    if axes(source) == 0:
         raise InputError(
             "this is no scan",
             found=f"{type(source).__name__} {source!a}"[:80],

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from ctedge.bundle.files import argument_of, shipped_bundles
 from ctedge.bundle.manifest import ENGINES_NAME
-from ctedge.engines.record import EngineRecord, RuntimeName
+from ctedge.engines.record import ENGINE_PRECISIONS, RUNTIMES, EngineRecord, EngineRuntime
 
 #: What the builder takes when nothing is said: TensorRT's own.
 _OPTIMIZATION_LEVEL = 3
 
 _MIB = 1 << 20
 _TARGET = re.compile(r"portable|sm\d{2,3}(-sm\d{2,3})*")
-_NAMED = re.compile(r"(fp32|fp16|bf16|int8)-(tensorrt-rtx|tensorrt)-\d")
+#: A version follows the runtime: "tensorrt" is not "tensorrt-rtx".
+_NAMED = re.compile(rf"({'|'.join(ENGINE_PRECISIONS)})-({'|'.join(RUNTIMES)})-\d")
 
 
 def bundle_of(engine: Path, name: str | None = None) -> str:
@@ -38,7 +39,7 @@ def rebuild(  # noqa: PLR0913 (keyword-only options)
     bundle: str,
     *,
     precision: str | None = None,
-    runtime: RuntimeName | None = None,
+    runtime: EngineRuntime | None = None,
     max_batch: int | None = None,
     same_gpu: bool = True,
     output: Path | None = None,
@@ -81,6 +82,12 @@ def rebuild(  # noqa: PLR0913 (keyword-only options)
 
 def rebuild_by_name(engine: Path) -> str:
     """The same of an engine whose record is gone: its file's name is all that is known."""
-    match = _NAMED.match(engine.name)
-    named = f" --precision {match[1]} --runtime {match[2]}" if match else ""
+    precision, runtime = told_by_name(engine)
+    named = f" --precision {precision} --runtime {runtime}" if precision else ""
     return f"ctedge export build-engine {bundle_of(engine)}{named} --overwrite"
+
+
+def told_by_name(engine: Path) -> tuple[str | None, str | None]:
+    """Precision and runtime, as an engine's file name begins with them; None where it does not."""
+    match = _NAMED.match(engine.name)
+    return (match[1], match[2]) if match else (None, None)

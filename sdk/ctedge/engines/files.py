@@ -17,7 +17,7 @@ from ctedge.bundle.files import read_file
 from ctedge.bundle.manifest import ENGINES_NAME
 from ctedge.bundle.maps import MAPS
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.engines.commands import bundle_of, rebuild, rebuild_by_name
+from ctedge.engines.commands import bundle_of, rebuild, rebuild_by_name, told_by_name
 from ctedge.engines.fit import Built, check_driver, check_gpu, check_tensorrt
 from ctedge.engines.gate import require_verified
 from ctedge.engines.machine import Machine
@@ -25,7 +25,7 @@ from ctedge.engines.record import (
     MAX_ENGINE_BYTES,
     MAX_RECORD_BYTES,
     EngineRecord,
-    RuntimeName,
+    EngineRuntime,
     Site,
     parse_record,
 )
@@ -43,7 +43,7 @@ RECORD_SUFFIX = ".json"
 
 
 def engine_name(
-    *, precision: str, runtime: RuntimeName, version: str, target: str, max_batch: int = 1
+    *, precision: str, runtime: EngineRuntime, version: str, target: str, max_batch: int = 1
 ) -> str:
     """The file name of an engine: "fp16-tensorrt-10.3.0-sm86-rtx-a4000.engine"."""
     batch = f"-batch{max_batch}" if max_batch > 1 else ""
@@ -152,11 +152,25 @@ def list_engines(bundle: ModelBundle) -> tuple[Path, ...]:
     return tuple(sorted(f for f in files if f.suffix == ENGINE_SUFFIX and f.name[0] != "."))
 
 
+def engines_of(bundle: ModelBundle, runtime: str) -> dict[str, tuple[Path, ...]]:
+    """The engines of a bundle for a runtime, by precision; their names say both.
+
+    Raises:
+        InvalidBundle: as of `list_engines`.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in list_engines(bundle):
+        precision, named = told_by_name(path)
+        if precision is not None and named == runtime:
+            found[precision] = (*found.get(precision, ()), path)
+    return found
+
+
 def find_engine(
     bundle: ModelBundle,
     *,
     precision: str,
-    runtime: RuntimeName,
+    runtime: EngineRuntime,
     machine: Machine | None = None,
     batch: int = 1,
 ) -> tuple[EngineRecord, bytes]:
@@ -176,8 +190,7 @@ def find_engine(
         DigestMismatch, InvalidBundle: it, or its record, is damaged; and no other one will do.
     """
     machine = machine or Machine.here()
-    named = re.compile(rf"{precision}-{runtime}-\d")  # a version follows: "tensorrt" is not -rtx
-    paths = [path for path in list_engines(bundle) if named.match(path.name)]
+    paths = engines_of(bundle, runtime).get(precision, ())
     if not paths:
         raise RuntimeUnavailable(
             f"{bundle.name} has no engine for {runtime} in {precision}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ctedge.engines.commands import rebuild
 from ctedge.engines.machine import Machine
-from ctedge.engines.record import EngineRecord, RuntimeName, Site, Target
+from ctedge.engines.record import EngineRecord, EngineRuntime, Site, Target
 from ctedge.errors import EngineMismatch
 
 
@@ -27,7 +27,7 @@ class Built:
         *,
         instead: str = "",
         precision: str | None = None,
-        runtime: RuntimeName | None = None,
+        runtime: EngineRuntime | None = None,
         max_batch: int | None = None,
     ) -> EngineMismatch:
         """The refusal: what the engine was built for, and what there is."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ctedge.engines.record import RuntimeName, Site
+from ctedge.engines.record import EngineRuntime, Site
 from ctedge.errors import RuntimeUnavailable
-from ctedge.extras import install_line
+from ctedge.extras import import_package, install_line
 from ctedge.runtimes.cuda_driver import find_device
 from ctedge.runtimes.versions import require_version
 
+#: What adds TensorRT's Python package where JetPack brought TensorRT.
+ON_A_JETSON = "apt install python3-libnvinfer"
+
 #: The Python module of each runtime.
-MODULES: dict[RuntimeName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+MODULES: dict[EngineRuntime, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Machine:
         site: GPU, driver and CUDA; nothing but None where there is no GPU.
     """
 
-    versions: Mapping[RuntimeName, str]
+    versions: Mapping[EngineRuntime, str]
     site: Site
 
     @classmethod
@@ -48,12 +50,12 @@ def site_here() -> Site:
     )
 
 
-def installed_versions() -> dict[RuntimeName, str]:
+def installed_versions() -> dict[EngineRuntime, str]:
     """Versions of the TensorRTs that can be imported here, by runtime.
 
     One that ctedge does not run on is not even imported.
     """
-    found: dict[RuntimeName, str] = {}
+    found: dict[EngineRuntime, str] = {}
     for runtime in MODULES:
         with contextlib.suppress(RuntimeUnavailable):
             version = imported_version(runtime)
@@ -62,7 +64,13 @@ def installed_versions() -> dict[RuntimeName, str]:
     return found
 
 
-def imported_version(runtime: RuntimeName) -> str | None:
+def line_that_installs(runtime: EngineRuntime) -> str:
+    """The command that adds a TensorRT; TensorRT itself comes on a Jetson with JetPack."""
+    line = install_line(runtime)
+    return f"{line}; on a Jetson: {ON_A_JETSON}" if runtime == "tensorrt" else line
+
+
+def imported_version(runtime: EngineRuntime) -> str | None:
     """The version of a TensorRT, which is imported for it; None where there is none.
 
     Raises:
@@ -71,7 +79,7 @@ def imported_version(runtime: RuntimeName) -> str | None:
     require_version(runtime)
     module = MODULES[runtime]
     try:
-        return str(importlib.import_module(module).__version__)
+        return str(import_package(module).__version__)
     except Exception as error:  # without its C libraries, or damaged: whatever it then raises
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return None
@@ -79,5 +87,5 @@ def imported_version(runtime: RuntimeName) -> str | None:
             f"the Python package {module} is there and cannot be imported",
             found=f"{type(error).__name__}: {error}",
             expected=f"{module} with the C libraries of its own version",
-            fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
+            fix=line_that_installs(runtime),
         ) from error

@@ -44,8 +44,8 @@ RECORD_VERSION = 1
 MAX_RECORD_BYTES, MAX_ENGINE_BYTES = 1 << 20, 1 << 30
 
 #: The runtimes that run engines, by the name that `Classifier.load(runtime=...)` takes.
-RuntimeName = Literal["tensorrt", "tensorrt-rtx"]
-RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt", "tensorrt-rtx")
+EngineRuntime = Literal["tensorrt", "tensorrt-rtx"]
+RUNTIMES: tuple[EngineRuntime, ...] = ("tensorrt", "tensorrt-rtx")
 
 ENGINE_PRECISIONS = (FP32, *PRECISIONS)
 #: States of a device gate. "incomplete": said to be passed, and one of DEVICE_GATES shows no pass.
@@ -117,7 +117,7 @@ class EngineRecord:
 
     sha256: str
     size_bytes: int
-    runtime: RuntimeName
+    runtime: EngineRuntime
     runtime_version: str
     machine: Site
     target: Target

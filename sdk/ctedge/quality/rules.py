@@ -88,7 +88,8 @@ def of_range(scan: CTScan, field_mm: Field, trained: TrainedOn) -> Iterator[Flag
     for code, what, value, (low, high) in measured:
         if not low * 0.99 <= value <= high * 1.01:
             said = what.format(value)
-            message = f"{said}; {trained.source} had {low:g} to {high:g}"
+            ends = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            message = f"{said}; {trained.source} had {ends}"
             yield _note(code, message, value, low if value < low else high)
 
 

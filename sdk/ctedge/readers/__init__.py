@@ -16,6 +16,9 @@ from ctedge.scan import CTScan
 #: What the options of `read_scan` are where nobody names them.
 _USUAL: dict[str, object] = {"series": None, "acquisition": None, "select": None, "on_gap": "error"}
 
+#: Their names.
+OPTIONS = tuple(_USUAL)
+
 #: For each: its types, its values where they are few, and how a message says so.
 _TAKEN: dict[str, tuple[tuple[type, ...], tuple[object, ...] | None, str]] = {
     "series": ((str, NoneType), None, "a SeriesInstanceUID as text"),
@@ -114,14 +117,22 @@ def refuse_options(source: object, how: Mapping[str, object]) -> None:
         )
 
 
+def wanted_of(name: str, value: object) -> str | None:
+    """What an option of `read_scan` has to be; None where this value is that.
+
+    Args:
+        name: of the option.
+        value: as given.
+    """
+    kinds, values, wanted = _TAKEN[name]
+    fits = isinstance(value, kinds) and not isinstance(value, bool)
+    return None if fits and (values is None or value in values) else wanted
+
+
 def _check_options(how: Mapping[str, object]) -> None:
-    for name, (kinds, values, wanted) in _TAKEN.items():
-        value = how[name]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            fits = False
-        else:
-            fits = values is None or value in values
-        if not fits:
+    for name, value in how.items():
+        wanted = wanted_of(name, value)
+        if wanted is not None:
             raise InputError(
                 f"read_scan: {name} has no such value",
                 found=repr(value),

@@ -105,7 +105,7 @@ def _inflated(path: Path, stream: BinaryIO, most: int, step: int) -> Iterator[by
     if not engine.eof:
         raise UnreadableScan(
             f"{path}: the gzip data ends too early",
-            found=f"{count} bytes before the end of the file",
+            found=f"it ends after {count} unpacked bytes",
             fix="copy the scan again; the transfer was cut off",
         )
 

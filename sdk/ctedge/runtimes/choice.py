@@ -9,20 +9,20 @@ A candidate is (runtime, device, precision), written "openvino-cpu-int8". It may
    precision. These runs warm it up. Only "onnxruntime-cpu-fp32" goes without, where nothing faster
    failed: its answers there are what the export's gate looked at.
 
-Those that fit what is named are tried in `ORDER`, and nothing else: where all are refused, an error
-says why of each. A refusal, which may be an optional package that crashes, is kept with its reason
-in `Choice.verdicts`; `ctedge doctor` shows them.
+Those that fit what is named are tried in `candidate.ORDER`, and nothing else: where all are
+refused, an error says why of each. A refusal, which may be an optional package that crashes, is
+kept with its reason in `Choice.verdicts`; `ctedge doctor` shows them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from ctedge.bundle.gates import require_gates
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.bundle.variants import FP32, PRECISIONS
+from ctedge.bundle.variants import FP32
 from ctedge.errors import (
     CTEdgeError,
     DigestMismatch,
@@ -31,32 +31,21 @@ from ctedge.errors import (
     InvalidBundle,
     RuntimeUnavailable,
 )
+from ctedge.extras import interruptions_let_through
 from ctedge.runtimes import Device, Runtime, RuntimeName
-from ctedge.runtimes.candidate import Candidate
-from ctedge.runtimes.cuda_driver import find_device, why_no_device
+from ctedge.runtimes.candidate import ORDER, Candidate, fitting
+from ctedge.runtimes.cuda_driver import find_device, no_device
 from ctedge.runtimes.gated import require_gate
 from ctedge.runtimes.verification import check_golden, precision_of
 from ctedge.runtimes.versions import require_version
 
-_AUTO, _ENGINES = ("cpu", "cuda"), ("tensorrt", "tensorrt-rtx")
+if TYPE_CHECKING:
+    from ctedge.engines.record import EngineRuntime
 
+_ENGINES: tuple[EngineRuntime, ...] = ("tensorrt", "tensorrt-rtx")
 
-#: Fastest first; of the CPU as measured (docs/speed.md), of GPUs as expected: nobody has measured
-#: one. ONNX Runtime's int8 is slower than its fp32, and an Intel GPU ("gpu") has been run by
-#: nobody: both are taken only where they are named.
-ORDER = (
-    Candidate("tensorrt", "cuda"),
-    Candidate("tensorrt-rtx", "cuda"),
-    Candidate("onnxruntime", "cuda", "fp16"),
-    Candidate("onnxruntime", "cuda", FP32),
-    Candidate("openvino", "gpu", "int8"),
-    Candidate("openvino", "gpu", FP32),
-    Candidate("openvino", "cpu", "int8"),
-    Candidate("openvino", "cpu", "bf16"),
-    Candidate("openvino", "cpu", FP32),
-    Candidate("onnxruntime", "cpu", FP32),
-    Candidate("onnxruntime", "cpu", "int8"),
-)
+#: What "gpu" means elsewhere.
+_NVIDIA_IS_CUDA = "an NVIDIA GPU is device='cuda'"
 
 _State = Literal["taken", "works", "refused", "failed", "not tried"]
 
@@ -108,16 +97,15 @@ def choose(
         EngineMismatch, EngineUnverified: of the only candidate.
     """
     require_gates(bundle)
-    wanted = _wanted(device, runtime, precision)
-    probe = runtime not in _ENGINES
+    wanted = fitting(device, runtime, precision)
     verdicts, refusals = list[Verdict](), list[CTEdgeError]()
     for place, candidate in enumerate(wanted, start=1):
         doubtful = any(verdict.state == "failed" for verdict in verdicts) and bundle.golden()
         try:
-            opened, reason = _load(bundle, candidate, precision, probe=probe, always=bool(doubtful))
+            opened, reason = _load(bundle, candidate, precision, always=bool(doubtful))
         except CTEdgeError as error:
             refusals.append(error)
-            verdicts.append(_refusal(candidate, error))
+            verdicts.append(refusal(candidate, error))
             continue
         verdicts.append(Verdict(candidate=opened.name, state="taken", reason=reason))
         verdicts += [
@@ -126,7 +114,24 @@ def choose(
         ]
         refusals.clear()  # their tracebacks hold this frame, and with it the model, after close
         return Choice(runtime=opened, verdicts=tuple(verdicts))
-    raise _refusal_of_all(bundle, wanted, refusals)
+    raise refusal_of_all(bundle, wanted, refusals)
+
+
+def load(bundle: ModelBundle, candidate: Candidate, *, precision: str | None = None) -> Choice:
+    """Load one candidate, and look at it as `device="auto"` does.
+
+    Args:
+        bundle: a verified bundle.
+        candidate: one of `fitting`; of an engine, also in one of its precisions.
+        precision: what was named, as `choose` takes it.
+
+    Raises:
+        CTEdgeError: it may not be chosen; `refusal` makes a verdict of it.
+    """
+    require_gates(bundle)
+    opened, reason = _load(bundle, candidate, precision, always=False)
+    taken = Verdict(candidate=opened.name, state="taken", reason=reason)
+    return Choice(runtime=opened, verdicts=(taken,))
 
 
 def survey(bundle: ModelBundle) -> tuple[Verdict, ...]:
@@ -137,11 +142,11 @@ def survey(bundle: ModelBundle) -> tuple[Verdict, ...]:
     """
     require_gates(bundle)
     verdicts: list[Verdict] = []
-    for candidate in _wanted(None, None, None):
+    for candidate in fitting():
         try:
-            opened, reason = _load(bundle, candidate, None, probe=True, always=True)
+            opened, reason = _load(bundle, candidate, None, always=True)
         except CTEdgeError as error:
-            verdicts.append(_refusal(candidate, error))
+            verdicts.append(refusal(candidate, error))
             continue
         opened.close()
         taken = any(verdict.state == "taken" for verdict in verdicts)
@@ -150,52 +155,21 @@ def survey(bundle: ModelBundle) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
-def _wanted(
-    device: Device | None, runtime: RuntimeName | None, precision: str | None
-) -> tuple[Candidate, ...]:
-    """The candidates that fit what is named, fastest first."""
-    for what, named, known in (
-        ("device", device, get_args(Device)),
-        ("runtime", runtime, get_args(RuntimeName)),
-        ("precision", precision, (FP32, *PRECISIONS)),
-    ):
-        if named is not None and named not in known:
-            raise RuntimeUnavailable(
-                f"unknown {what}",
-                found=named,
-                expected=" or ".join(known),
-                fix=f"name one of them, or leave {what} out to take what works here",
-            )
-    devices = _AUTO if device in (None, "auto") else (device,)
-    wanted = tuple(
-        candidate
-        for candidate in ORDER
-        if candidate.device in devices
-        and runtime in (None, candidate.runtime)
-        and (precision is None or candidate.precision in (None, precision))
-    )
-    if not wanted:
-        raise RuntimeUnavailable(
-            "no runtime fits what is named",
-            found=", ".join(part for part in (runtime, device, precision) if part),
-            expected="one of " + ", ".join(candidate.name for candidate in ORDER),
-            fix="leave out what need not be so",
-        )
-    return wanted
-
-
 def _load(
-    bundle: ModelBundle, candidate: Candidate, precision: str | None, *, probe: bool, always: bool
+    bundle: ModelBundle, candidate: Candidate, precision: str | None, *, always: bool
 ) -> tuple[Runtime, str]:
     """A candidate, loaded and checked, and why it may be chosen; else one of our errors."""
     try:
-        opened = _open(bundle, candidate, precision, probe=probe)
-        try:
-            return opened, _check(bundle, opened, candidate, always=always)
-        except BaseException:
-            opened.close()
-            raise
-    except CTEdgeError:
+        with interruptions_let_through():
+            opened = _open(bundle, candidate, precision)
+            try:
+                return opened, _check(bundle, opened, candidate, always=always)
+            except BaseException:
+                opened.close()
+                raise
+    except CTEdgeError as error:
+        if candidate.device == "gpu":
+            error.fix = f"{error.fix}; {_NVIDIA_IS_CUDA}" if error.fix else _NVIDIA_IS_CUDA
         raise
     except Exception as error:  # an optional package may fail in any way
         raise _CandidateFailed(
@@ -205,29 +179,24 @@ def _load(
         ) from error
 
 
-def _open(
-    bundle: ModelBundle, candidate: Candidate, precision: str | None, *, probe: bool
-) -> Runtime:
-    """Load a candidate; `probe` asks for the driver before a runtime fails slowly and noisily."""
+def _open(bundle: ModelBundle, candidate: Candidate, precision: str | None) -> Runtime:
+    """Load a candidate; the driver is asked for before a runtime fails slowly and noisily."""
     require_version(candidate.runtime)
     device, name = candidate.device, bundle.name
-    if device == "cuda" and probe and find_device() is None:
-        raise RuntimeUnavailable(
-            why_no_device(),
-            expected="a driver that sees a GPU (nvidia-smi lists it)",
-            fix=f"install the driver, or {_without_gpu(precision)}",
-        )
+    if device == "cuda" and find_device() is None:
+        raise no_device(fix=f"install the driver, or {_without_gpu(precision)}")
+    if candidate.runtime in _ENGINES:
+        return _open_engine(bundle, candidate.runtime, candidate.precision or precision)
     require_gate(bundle, candidate)
-    if candidate.precision is None:
-        return _open_engine(bundle, candidate, precision)
-    model = bundle.model_bytes(candidate.precision)
+    own = candidate.precision or FP32  # only of an engine is it ever None
+    model = bundle.model_bytes(own)
     if candidate.runtime == "openvino":
         from ctedge.runtimes.openvino_runtime import OpenVinoRuntime
 
-        return OpenVinoRuntime(model, name=name, device=device, precision=candidate.precision)
+        return OpenVinoRuntime(model, name=name, device=device, precision=own)
     from ctedge.runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(model, name=name, device=device, precision=candidate.precision)
+    return OnnxRuntime(model, name=name, device=device, precision=own)
 
 
 def _without_gpu(precision: str | None) -> str:
@@ -238,17 +207,16 @@ def _without_gpu(precision: str | None) -> str:
     return f"leave out device and precision: no CPU runs {precision}"
 
 
-def _open_engine(bundle: ModelBundle, candidate: Candidate, precision: str | None) -> Runtime:
+def _open_engine(bundle: ModelBundle, runtime: EngineRuntime, precision: str | None) -> Runtime:
     from ctedge.engines.files import list_engines
     from ctedge.runtimes.tensorrt_runtime import open_engine
 
     if not list_engines(bundle):
         raise RuntimeUnavailable(
-            f"{bundle.name} has no engine for {candidate.runtime}",
-            fix=f"ctedge export build-engine {bundle.argument} --runtime {candidate.runtime}",
+            f"{bundle.name} has no engine for {runtime}",
+            fix=f"ctedge export build-engine {bundle.argument} --runtime {runtime}",
         )
-    wanted: Any = candidate.runtime
-    return open_engine(bundle, runtime=wanted, precision=precision)
+    return open_engine(bundle, runtime=runtime, precision=precision)
 
 
 def _check(bundle: ModelBundle, opened: Runtime, candidate: Candidate, *, always: bool) -> str:
@@ -268,18 +236,18 @@ class _CandidateFailed(RuntimeUnavailable):
     """It is there, and crashed or answered otherwise than it should."""
 
 
-def _refusal(candidate: Candidate, error: CTEdgeError) -> Verdict:
-    found = "" if error.found is None else f" ({error.found})"
-    failed = isinstance(error, _CandidateFailed | DigestMismatch | InvalidBundle)
+def refusal(candidate: Candidate, error: CTEdgeError) -> Verdict:
+    """The verdict on a candidate that an error kept from being chosen."""
+    failed = isinstance(error, _CandidateFailed | InferenceFailed | DigestMismatch | InvalidBundle)
     return Verdict(
         candidate=candidate.name,
         state="failed" if failed else "refused",
-        reason=" ".join(f"{error.what}{found}".split()),
+        reason=error.in_one_line(),
         fix=error.fix,
     )
 
 
-def _refusal_of_all(
+def refusal_of_all(
     bundle: ModelBundle, wanted: Sequence[Candidate], refusals: Sequence[CTEdgeError]
 ) -> CTEdgeError:
     """The only refusal; of several, all of them with what mends the plainest candidate."""
@@ -289,7 +257,7 @@ def _refusal_of_all(
     mended = refusals[plain[-1]] if plain else refusals[-1]
     return RuntimeUnavailable(
         f"nothing that fits runs {bundle.name} here",
-        found="\n            ".join(map(str, map(_refusal, wanted, refusals))),
+        found="\n            ".join(map(str, map(refusal, wanted, refusals))),
         expected=mended.expected,
         fix=mended.fix,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ctedge.errors import RuntimeUnavailable
 
-_CUDA_LIBRARY = "libcuda.so.1"
+CUDA_LIBRARY = "libcuda.so.1"
 _NVML_LIBRARY = "libnvidia-ml.so.1"
 
 # CUdevice_attribute
@@ -44,7 +44,7 @@ class CudaDevice:
 def find_device() -> CudaDevice | None:
     """The first GPU, or None where there is no driver or no GPU; never raises."""
     try:
-        library = ctypes.CDLL(_CUDA_LIBRARY)
+        library = ctypes.CDLL(CUDA_LIBRARY)
         return _first_device(library)
     except (OSError, AttributeError, _NoAnswerError):
         return None
@@ -61,19 +61,32 @@ def require_device(purpose: str) -> CudaDevice:
     """
     device = find_device()
     if device is None:
-        raise RuntimeUnavailable(
+        raise no_device(
             f"{purpose} needs an NVIDIA GPU and its driver",
-            found=why_no_device(),
-            expected="a driver that sees a GPU (nvidia-smi lists it)",
             fix="install the driver, or go on with device='cpu'",
         )
     return device
 
 
+def no_device(what: str | None = None, *, fix: str) -> RuntimeUnavailable:
+    """The refusal where there is no GPU.
+
+    Args:
+        what: what cannot be without one; None says only what stands in the way.
+        fix: what to do then.
+    """
+    return RuntimeUnavailable(
+        why_no_device() if what is None else what,
+        found=None if what is None else why_no_device(),
+        expected="a driver that sees a GPU (nvidia-smi lists it)",
+        fix=fix,
+    )
+
+
 def why_no_device() -> str:
     """What stands in the way of a GPU: no driver, or a driver that sees none."""
     try:
-        library = ctypes.CDLL(_CUDA_LIBRARY)
+        library = ctypes.CDLL(CUDA_LIBRARY)
     except OSError as error:
         return f"no NVIDIA driver ({error})"
     try:

@@ -19,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import RuntimeUnavailable
-from ctedge.runtimes.cuda_driver import require_device
-
-_LIBRARY = "libcuda.so.1"
+from ctedge.runtimes.cuda_driver import CUDA_LIBRARY, require_device
 
 _Int, _UInt, _Size = ctypes.c_int, ctypes.c_uint, ctypes.c_size_t
 _Handle, _Address = ctypes.c_void_p, ctypes.c_uint64
@@ -110,7 +108,7 @@ class Cuda:
 
     def __init__(self, purpose: str) -> None:
         self.device = require_device(purpose)
-        self._library = _declared(ctypes.CDLL(_LIBRARY))
+        self._library = _declared(ctypes.CDLL(CUDA_LIBRARY))
         self._handle, context = ctypes.c_int(), ctypes.c_void_p()
         self("cuDeviceGet", ctypes.byref(self._handle), 0)
         self("cuDevicePrimaryCtxRetain", ctypes.byref(context), self._handle)

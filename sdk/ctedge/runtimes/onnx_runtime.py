@@ -14,10 +14,13 @@ from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
 from ctedge.cpus import usable_cpus
 from ctedge.errors import DeviceLost, InferenceFailed, RuntimeUnavailable
-from ctedge.extras import install_line, version_of
+from ctedge.extras import import_package, install_line, version_of
+from ctedge.lifetime import model_closed
 from ctedge.onnx_file.for_cpu import for_onnx_runtime
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
 from ctedge.runtimes.cpu_flags import why_int8_saturates
+from ctedge.runtimes.outputs import require_known
+from ctedge.runtimes.versions import DISTRIBUTIONS
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -50,7 +53,7 @@ _EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
 _START_AGAIN = "start the process again, and see with nvidia-smi whether the GPU is still there"
 
 #: Two distributions that install the same files over each other; pip does not object.
-DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+_BOTH = DISTRIBUTIONS["onnxruntime"]
 
 
 class OnnxRuntime:
@@ -84,7 +87,7 @@ class OnnxRuntime:
                 f"ONNX Runtime cannot use the device {device!r} here",
                 found=", ".join(available),
                 expected=provider,
-                fix=f"pip uninstall -y {DISTRIBUTIONS[0]}; {install_line(_EXTRAS[device])}",
+                fix=f"pip uninstall -y {_BOTH[0]}; {install_line(_EXTRAS[device])}",
             )
         self._ort, self._provider, self._called = ort, provider, name
         self._device, self._precision = device, precision
@@ -152,7 +155,7 @@ class OnnxRuntime:
         """The session of the answers, or one that draws these maps too, opened when first asked."""
         with self._lock:
             if self._session is None:
-                raise InferenceFailed("the model was closed", fix="load it again")
+                raise model_closed()
             if self._lost is not None:
                 raise DeviceLost(
                     "the GPU was lost in an earlier call", found=self._lost, fix=_START_AGAIN
@@ -160,25 +163,18 @@ class OnnxRuntime:
             if set(names) <= set(self._answers):
                 return self._session
             wanted = tuple(sorted(names))
-            if not set(wanted) <= {*self._answers, *self.maps}:
-                raise InferenceFailed(
-                    "the network has no such output",
-                    found=", ".join(wanted),
-                    expected=f"of {', '.join((*self._answers, *self.maps))}",
-                )
+            require_known(wanted, (*self._answers, *self.maps))
             if wanted not in self._with_maps:
                 self._with_maps[wanted] = self._open(part_of(self._model, wanted))
             return self._with_maps[wanted]
 
     def _open(self, model: bytes) -> Any:
         """A session on the device that was asked for, and on no other."""
-        # Without VNNI sums of int8 would saturate. ONNX Runtime can add them exactly, more slowly:
-        # it writes each convolution's weights anew, which fails for those that slabs share.
-        exactly = self._precision == "int8" and why_int8_saturates() is not None
-        if self._device == "cpu" and not exactly:
+        # To add exactly it writes each convolution's weights anew: those that slabs share fail.
+        if self._device == "cpu" and not _adds_exactly(self._precision):
             model = for_onnx_runtime(model, self._precision)
         providers = [(self._provider, _PROVIDER_OPTIONS[self._device])]
-        options = _session_options(self._ort, exactly=exactly)
+        options = session_options(self._ort, self._precision)
         try:
             # With its fall-back, which is the default, a session whose GPU fails makes itself anew
             # on the CPU, when it is opened and when it runs, and prints that.
@@ -204,7 +200,7 @@ class OnnxRuntime:
 
 def installed_distributions() -> dict[str, str]:
     """Which ONNX Runtime distributions are installed, with their versions."""
-    versions = {name: version_of(name) for name in DISTRIBUTIONS}
+    versions = {name: version_of(name) for name in _BOTH}
     return {name: version for name, version in versions.items() if version is not None}
 
 
@@ -215,10 +211,10 @@ def _import_onnxruntime(device: str) -> Any:
             "both ONNX Runtime distributions are installed; they overwrite each other's files",
             found=", ".join(f"{name} {version}" for name, version in found.items()),
             expected="one of them",
-            fix=f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; {install_line(_EXTRAS[device])}",
+            fix=f"pip uninstall -y {' '.join(_BOTH)}; {install_line(_EXTRAS[device])}",
         )
     try:
-        import onnxruntime
+        onnxruntime = import_package("onnxruntime")
     except ImportError as error:
         raise RuntimeUnavailable(
             "ONNX Runtime is not installed", found=error, fix=install_line(_EXTRAS[device])
@@ -234,7 +230,7 @@ def _damaged_install(found: object, device: str) -> RuntimeUnavailable:
     return RuntimeUnavailable(
         "ONNX Runtime is installed in part; uninstalling one of two distributions leaves that",
         found=found,
-        fix=f"pip uninstall -y {' '.join(DISTRIBUTIONS)}; {install_line(_EXTRAS[device])}",
+        fix=f"pip uninstall -y {' '.join(_BOTH)}; {install_line(_EXTRAS[device])}",
     )
 
 
@@ -246,13 +242,19 @@ def _advice(error: Exception) -> str:
     return "free memory, or use smaller batches"
 
 
-def _session_options(ort: Any, *, exactly: bool) -> Any:
+def session_options(ort: Any, precision: str) -> Any:
+    """What a session is opened with; benchmarks of other graphs open theirs with the same."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # its warnings are about providers that nobody asked for
-    if exactly:
+    if _adds_exactly(precision):
         options.add_session_config_entry("session.x64quantprecision", "1")
     # Threads sleep between predictions: beside the scanner the box has other work to do.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _adds_exactly(precision: str) -> bool:
+    """Without VNNI sums of int8 would saturate; ONNX Runtime can add them exactly, more slowly."""
+    return precision == "int8" and why_int8_saturates() is not None

@@ -7,7 +7,6 @@ more file that a native library trusts.
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,10 +19,12 @@ from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
 from ctedge.cpus import usable_cpus
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
-from ctedge.extras import install_line
+from ctedge.extras import import_package, install_line
+from ctedge.lifetime import model_closed
 from ctedge.onnx_file.for_cpu import for_openvino
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
 from ctedge.runtimes.cpu_flags import NATIVE_BF16, require_native
+from ctedge.runtimes.outputs import require_known
 
 _Batch = npt.NDArray[np.float32]
 
@@ -100,7 +101,7 @@ class OpenVinoRuntime:
             return {name: answers[name] for name in names}
         except CTEdgeError:
             raise
-        except Exception as error:  # OpenVINO raises RuntimeError, KeyError an unknown output
+        except Exception as error:  # OpenVINO raises RuntimeError and others
             raise InferenceFailed(
                 "OpenVINO failed",
                 found=_first_line(error),
@@ -118,7 +119,8 @@ class OpenVinoRuntime:
         """The compiled network of the answers, or, where maps are named, that of these outputs."""
         with self._lock:
             if self._answering is None:
-                raise InferenceFailed("the model was closed", fix="load it again")
+                raise model_closed()
+            require_known(names, (*self._answers, *self.maps))
             if not set(names) & set(self.maps):
                 return self._answering
             wanted = tuple(sorted(names))
@@ -127,19 +129,11 @@ class OpenVinoRuntime:
             return self._explaining[wanted]
 
     def _compile(self, model: bytes) -> _Compiled:
-        cut = model
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": COMPUTES_IN[self._precision],
-        }
-        if self._device == "cpu":
-            options["INFERENCE_NUM_THREADS"] = usable_cpus()
-            # Threads that are bound to a core cannot make way for the scanner's own work.
-            options["ENABLE_CPU_PINNING"] = False
-            cut = for_openvino(model, self._precision)
+        cut = for_openvino(model, self._precision) if self._device == "cpu" else model
         network = self._core.read_model(cut)
         if cut is not model:
             network.reshape([1, *list(network.inputs[0].partial_shape)[1:]])
+        options = compile_options(self._precision, self._device)
         compiled = self._core.compile_model(network, _DEVICES[self._device], options)
         found = {
             "device": sorted({_family(one) for one in compiled.get_property("EXECUTION_DEVICES")}),
@@ -165,8 +159,7 @@ class OpenVinoRuntime:
                 f"OpenVINO does not find the device {self._device!r} here",
                 found=", ".join(available),
                 expected=_DEVICES[self._device],
-                fix="install Intel's GPU driver (OpenCL, Level Zero), or ask for device='cpu';"
-                " an NVIDIA GPU is device='cuda'",
+                fix="install Intel's GPU driver (OpenCL, Level Zero), or ask for device='cpu'",
             )
 
     def _require_precision(self) -> None:
@@ -230,6 +223,15 @@ class _Compiled:
         return answers
 
 
+def compile_options(precision: str, device: str) -> dict[str, Any]:
+    """What a network is compiled with; benchmarks of other graphs compile theirs with the same."""
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": COMPUTES_IN[precision]}
+    if device != "cpu":
+        return hints
+    # Threads that are bound to a core cannot make way for the scanner's own work.
+    return {**hints, "INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False}
+
+
 def import_openvino() -> Any:
     """The package, without its converter, whose import sends a message over the network.
 
@@ -244,7 +246,7 @@ def import_openvino() -> Any:
         if held_back:
             sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
         try:
-            openvino = importlib.import_module("openvino")
+            openvino = import_package("openvino")
         except ModuleNotFoundError as error:
             if error.name != "openvino":
                 raise _damaged(error) from error

@@ -21,9 +21,11 @@ from ctedge.errors import (
     InvalidBundle,
     RuntimeUnavailable,
 )
+from ctedge.lifetime import forget_frames, model_closed
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
+from ctedge.runtimes.outputs import require_known
 from ctedge.runtimes.pinned_inputs import PinnedInputs
-from ctedge.runtimes.tensorrt_lane import Lane, Tensors, forget_frames, kept_log, last_words
+from ctedge.runtimes.tensorrt_lane import Lane, Tensors, kept_log, last_words
 from ctedge.runtimes.tensorrt_pool import LanePool
 
 #: Of TensorRT's DataType: what numpy has as well, and an answer can be.
@@ -108,10 +110,7 @@ class TensorrtEngine:
             )
         names = [name for name in tensors.outputs if name not in MAPS]
         names = names if outputs is None else list(outputs)
-        if not set(names) <= set(tensors.outputs):
-            raise InferenceFailed(
-                "the engine has no such output", found=names, expected=", ".join(tensors.outputs)
-            )
+        require_known(names, tensors.outputs)
         most = tensors.max_batch
         with self.lane() as lane:
             parts = [lane.run(batch[at : at + most], names) for at in range(0, len(batch), most)]
@@ -125,7 +124,7 @@ class TensorrtEngine:
     def lane(self) -> AbstractContextManager[Lane]:
         """An execution context for the calling thread alone, as `LanePool.lane` gives it."""
         if self._pool is None:
-            raise InferenceFailed("the model was closed", fix="load it again")
+            raise model_closed()
         return self._pool.lane()
 
     def information(self) -> str:

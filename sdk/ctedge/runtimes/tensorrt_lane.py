@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -226,13 +225,3 @@ def kept_log(trt: Any) -> Any:
 def last_words(log: Any) -> str:
     """What TensorRT said last, for a message."""
     return "; ".join(list(log.lines)[-3:]) or "no reason given"
-
-
-def forget_frames(error: BaseException) -> None:
-    """Empty the frames that an error came through: they hold contexts that shall end with `close`,
-    however long somebody keeps the error.
-    """
-    chain: BaseException | None = error
-    while chain is not None:
-        traceback.clear_frames(chain.__traceback__)
-        chain = chain.__cause__

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ctedge.errors import DeviceLost, InferenceFailed
+from ctedge.lifetime import forget_frames, model_closed, require_process
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
-from ctedge.runtimes.tensorrt_lane import Lane, forget_frames
+from ctedge.runtimes.tensorrt_lane import Lane
 
 #: Two batches at once: one is copied while the other is calculated. Each context costs as much GPU
 #: memory as the network's largest layers; more of them have nothing left to overlap.
@@ -56,11 +57,7 @@ class LanePool:
             InferenceFailed: the GPU failed otherwise, TensorRT failed, the pool was closed, or this
                 is a child of the process that made it.
         """
-        if not self.here:
-            raise InferenceFailed(
-                "the model was loaded before this process was forked; a GPU does not follow",
-                fix="load the model in the child, or start processes with the method 'spawn'",
-            )
+        require_process(self._process)
         with self._typed():
             lane = self._take()
             try:
@@ -152,7 +149,7 @@ class LanePool:
 
     def _require_usable(self) -> None:
         if self._closed:
-            raise InferenceFailed("the model was closed", fix="load it again")
+            raise model_closed()
         if self.lost is not None:
             raise DeviceLost(
                 "the GPU was lost in an earlier call", found=self.lost, fix=self.lost.fix

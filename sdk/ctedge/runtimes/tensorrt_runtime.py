@@ -7,24 +7,23 @@ passed on this GPU, and its digest was compared.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.engines.files import find_engine, list_engines
-from ctedge.engines.machine import MODULES, Machine
-from ctedge.engines.record import ENGINE_PRECISIONS, EngineRecord, RuntimeName
+from ctedge.engines.files import engines_of, find_engine
+from ctedge.engines.machine import MODULES, Machine, line_that_installs
+from ctedge.engines.record import ENGINE_PRECISIONS, EngineRecord, EngineRuntime
 from ctedge.errors import BundleError, CTEdgeError, EngineUnverified, RuntimeUnavailable
-from ctedge.extras import install_line
+from ctedge.extras import import_package
 from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 
 #: By the rate of multiplication on tensor cores (NVIDIA's data sheets, Ampere and newer).
-_FASTEST_FIRST = ("int8", "fp16", "bf16", "fp32")
+FASTEST_FIRST = ("int8", "fp16", "bf16", "fp32")
 
 
 def open_engine(
-    bundle: ModelBundle, *, runtime: RuntimeName, precision: str | None
+    bundle: ModelBundle, *, runtime: EngineRuntime, precision: str | None
 ) -> TensorrtEngine:
     """Load the engine of a bundle that may run on this machine's GPU.
 
@@ -46,21 +45,21 @@ def open_engine(
     return TensorrtEngine(trt, plan, record)
 
 
-def _import(runtime: RuntimeName) -> Any:
+def _import(runtime: EngineRuntime) -> Any:
     module = MODULES[runtime]
     try:
-        return importlib.import_module(module)
+        return import_package(module)
     except Exception as error:  # absent, damaged, or a libnvinfer of another major version
         raise RuntimeUnavailable(
             f"the Python package {module} cannot be imported",
             found=f"{type(error).__name__}: {error}",
             expected=f"{module} with the C libraries of its own version",
-            fix=f"{install_line(runtime)}; on a Jetson: apt install python3-libnvinfer",
+            fix=line_that_installs(runtime),
         ) from error
 
 
 def _choose(
-    bundle: ModelBundle, runtime: RuntimeName, precision: str | None
+    bundle: ModelBundle, runtime: EngineRuntime, precision: str | None
 ) -> tuple[EngineRecord, bytes]:
     """The engine to run: the one named, or the first by speed that may run here."""
     if precision is not None and precision not in ENGINE_PRECISIONS:
@@ -71,8 +70,8 @@ def _choose(
             fix="name one of them, or leave it out",
         )
     machine = Machine.here()
-    files = [path.name for path in list_engines(bundle)]
-    there = [one for one in _FASTEST_FIRST if any(f.startswith(f"{one}-{runtime}-") for f in files)]
+    files = engines_of(bundle, runtime)
+    there = [one for one in FASTEST_FIRST if one in files]
     if precision is not None or not there:
         wanted = precision or "fp16"
         return find_engine(bundle, precision=wanted, runtime=runtime, machine=machine)

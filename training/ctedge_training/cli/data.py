@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ctedge.cli import INTERRUPTED
 from ctedge.cli.group import Group
 
 data_app = typer.Typer(
@@ -74,7 +75,7 @@ def mosmed(
             bring(folder, Source.of(base_url, pinned), reporter=reporter)
         except KeyboardInterrupt:
             reporter.say(f"interrupted; the same command goes on in {folder}")
-            raise
+            raise typer.Exit(INTERRUPTED) from None
         rows = data.subset_rows(folder, seed=seed, reporter=reporter)
     data.write_labels(folder, rows, overwrite=overwrite_labels)
     if not keep_archives:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctedge.cli import INTERRUPTED
 from ctedge_training.cli import options as o
 
 if TYPE_CHECKING:
@@ -230,4 +231,5 @@ def _train(
     except KeyboardInterrupt:
         if (out / CHECKPOINT_FILE).is_file() or folds is not None:
             reporter.say(f"interrupted; the same command with --resume goes on in {out}")
+            raise typer.Exit(INTERRUPTED) from None
         raise

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 
 from ctedge.errors import IrregularSeries
+from ctedge.readers.dicom.saying import places_of
 from ctedge.readers.dicom.slices import Slice
 
 #: Positions are written to a hundredth of a millimetre: what is nearer lies at the same place.
@@ -95,8 +96,7 @@ class Acquisitions:
             expected="one acquisition, or slices that lie evenly all together",
             fix="remove the slices that state no acquisition"
             if largest is None
-            else f"choose one, as in acquisition={largest} (--acquisition {largest}),"
-            " or export the series again",
+            else f"choose one: {places_of('acquisition', largest)}; or export the series again",
         )
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from ctedge.errors import CTEdgeError, IrregularSeries
 from ctedge.readers.dicom.images import Series
 from ctedge.readers.dicom.patients import strangers
 from ctedge.readers.dicom.pixels import check_decodable
+from ctedge.readers.dicom.saying import places_of
 from ctedge.readers.dicom.series import listing
 from ctedge.readers.dicom.slices import Slice
 from ctedge.readers.dicom.volume import OnGap, Volume, assemble
@@ -109,7 +110,7 @@ def choose_chest(
             found="; ".join(f"{one.series.key}: {one.problem}" for one in tried[:5]),
             expected=f"at least {LEAST_SLICES} slices over {LEAST_EXTENT_MM:g} mm, a field of"
             f" {LEAST_FIELD_MM:g} mm, and no other body part named",
-            fix='look with `ctedge dicom list`, and name one with series="..." (--series)',
+            fix=f"look with `ctedge dicom list`, and name one: {places_of('series', 'UID')}",
         )
     for preference in _PREFERENCES:
         best = max(preference(one) for one in chests)
@@ -118,7 +119,7 @@ def choose_chest(
         raise IrregularSeries(
             f"{label}: several series show the chest equally well",
             found=listing([one.series for one in chests]),
-            fix='name one with series="..." (--series)',
+            fix=f"name one: {places_of('series', 'UID')}",
         )
     problems = {one.series.key: one.problem for one in tried if one.problem is not None}
     return chests[0], problems
@@ -131,7 +132,7 @@ def _check_patient(label: str, series: Sequence[Series]) -> None:
             f"{label}: series of several patients in one folder",
             found=listing(series),
             expected="one PatientID, PatientName and PatientBirthDate to choose a chest of",
-            fix='name one with series="..." (--series; see `ctedge dicom list`)',
+            fix=f"name one (see `ctedge dicom list`): {places_of('series', 'UID')}",
         )
 
 

@@ -37,6 +37,11 @@ class DicomObject:
     data: bytes | None = None
     dataset: Any = None
 
+    @property
+    def where(self) -> str:
+        """For messages that do not name the folder: the path as given, or else the name."""
+        return self.name if self.path is None else str(self.path)
+
     def open(self) -> BinaryIO:
         """The object as a stream of bytes; not for data sets in memory."""
         if self.path is not None:

@@ -145,7 +145,7 @@ def _check_same(images: Sequence[Image]) -> None:
 
 def _refuse(images: Sequence[Image], strange: Sequence[int], what: str) -> None:
     if strange:
-        names = f"{images[0].item.name}, and otherwise {images[strange[0]].item.name}"
+        names = f"{images[0].item.where}, and otherwise {images[strange[0]].item.name}"
         raise IrregularSeries(
             f"{images[0].series}: {what}",
             found=names + (f" and {len(strange) - 1} more" if len(strange) > 1 else ""),
@@ -164,7 +164,7 @@ def _slices_of(image: Image) -> tuple[Slice, ...]:
     except CTEdgeError:
         raise
     except Exception as error:  # an element of a kind that nobody expects
-        raise damaged_header(image.item.name, error) from error
+        raise damaged_header(image.item.where, error) from error
     return slices
 
 
@@ -173,7 +173,7 @@ def _check_pixels(image: Image) -> None:
         value = image.header.get(keyword)
         if value != wanted:
             raise IrregularSeries(
-                f"{image.item.name}: not a plain CT slice",
+                f"{image.item.where}: not a plain CT slice",
                 found=f"{keyword} {value}",
                 expected=f"{keyword} {wanted}",
                 fix="export the series from the scanner again",
@@ -187,4 +187,4 @@ def _check_size(image: Image, slices: Sequence[Slice]) -> None:
     there = image.trailing_bytes - _ELEMENT_HEADER_BYTES[image.syntax]
     promised = sum(one.rows * one.columns * one.values.bits_allocated // 8 for one in slices)
     if there < promised:
-        raise damaged(image.item.name, f"{max(there, 0)} bytes of pixels; {promised} are promised")
+        raise damaged(image.item.where, f"{max(there, 0)} bytes of pixels; {promised} are promised")

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from ctedge.errors import UnreadableScan
+from ctedge.errors import CTEdgeError, UnreadableScan
 from ctedge.readers.dicom.gather import DicomObject
 
 #: Headers of multi-frame CT with thousands of frames take a few MiB.
@@ -44,6 +44,18 @@ def damaged(name: str, error: object) -> UnreadableScan:
         f"{name}: the DICOM file is damaged",
         found=found,
         fix="copy the file again from its source",
+    )
+
+
+def named_in_full(item: DicomObject, error: CTEdgeError) -> CTEdgeError:
+    """An error of one file with its folder, too: of several scans, each may have such a file."""
+    if not error.what.startswith(f"{item.name}: "):
+        return error
+    return type(error)(
+        item.where + error.what.removeprefix(item.name),
+        found=error.found,
+        expected=error.expected,
+        fix=error.fix,
     )
 
 

@@ -43,12 +43,12 @@ def decode(one: Slice) -> npt.NDArray[Any]:
     try:
         raw = _stored(pydicom, one)
         if raw.shape != (one.rows, one.columns):
-            raise damaged(one.name, f"pixels of shape {raw.shape}")
-        return hu_of(raw, one.values, name=one.name)
+            raise damaged(one.where, f"pixels of shape {raw.shape}")
+        return hu_of(raw, one.values, name=one.where)
     except CTEdgeError:
         raise
     except Exception as error:  # pydicom and the codecs raise many kinds on damaged files
-        raise damaged(one.name, error) from error
+        raise damaged(one.where, error) from error
 
 
 def check_decodable(
@@ -139,4 +139,4 @@ def _check_place(one: Slice, tables: Sequence[bytes], stream: Any) -> None:
     room = stream.seek(0, io.SEEK_END) - here
     stream.seek(here)
     if starts[-1] + sizes[-1] > room or (one.frame and starts[0] + sizes[0] > starts[1]):
-        raise damaged(one.name, "an extended offset table that is not that of its frames")
+        raise damaged(one.where, "an extended offset table that is not that of its frames")

@@ -11,6 +11,7 @@ from ctedge.readers.dicom.choice import choose_chest
 from ctedge.readers.dicom.gather import gather
 from ctedge.readers.dicom.pixels import check_decodable
 from ctedge.readers.dicom.planes import DicomPlanes
+from ctedge.readers.dicom.saying import places_of
 from ctedge.readers.dicom.series import choose, find_series, listing
 from ctedge.readers.dicom.slices import Slice, kernel_of
 from ctedge.readers.dicom.volume import OnGap, Volume, assemble
@@ -54,8 +55,8 @@ def read_dicom(  # noqa: PLR0913 - as `read_scan`, and one more
         raise IrregularSeries(
             f"{found.label}: several series in one folder",
             found=listing(found.series),
-            fix='name one with series="..." (--series; see `ctedge dicom list`), or let'
-            ' select="chest" (--select chest) choose',
+            fix=f"name one (see `ctedge dicom list`): {places_of('series', 'UID')};"
+            " or let select='chest' (--select chest), in the same places, choose",
         )
     volume = assemble(
         found.label,

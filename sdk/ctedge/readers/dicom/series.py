@@ -14,8 +14,9 @@ from ctedge.readers.dicom.elements import WANTED, text_of
 from ctedge.readers.dicom.fitness import reason_to_leave_out
 from ctedge.readers.dicom.gather import DicomObject, Gathered, looks_like_dicom
 from ctedge.readers.dicom.images import Image, Series, image_of
-from ctedge.readers.dicom.opening import damaged, damaged_header, read_header
+from ctedge.readers.dicom.opening import damaged, damaged_header, named_in_full, read_header
 from ctedge.readers.dicom.remains import cut_slices
+from ctedge.readers.dicom.saying import places_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def find_series(
 
     def tell(item: DicomObject, error: CTEdgeError) -> None:
         if on_damage is None:
-            raise error
+            raise named_in_full(item, error)
         on_damage(item, error)
         read.damages += 1
 
@@ -205,7 +206,7 @@ def choose(found: Found, wanted: str) -> Series:
         f"{found.label}: {'several studies have this series' if named else 'no such series'}",
         found=listing(named or found.series),
         expected=wanted or "a SeriesInstanceUID, and not an empty text",
-        fix='name study and series, as in series="STUDY/SERIES" (--series STUDY/SERIES)'
+        fix=f"name study and series: {places_of('series', 'STUDY/SERIES')}"
         if named
         else "pass one of the SeriesInstanceUIDs found",
     )

@@ -34,6 +34,7 @@ class Slice:
 
     Attributes:
         name: of its file, with the frame where there are several.
+        where: the same with the folder as it was given, for messages of this slice alone.
         item: holds the pixels.
         frame: 0 but for multi-frame images.
         rows, columns: pixels.
@@ -47,6 +48,7 @@ class Slice:
     """
 
     name: str
+    where: str
     item: DicomObject
     frame: int
     rows: int
@@ -72,14 +74,14 @@ def slices_of(header: Any, item: DicomObject) -> tuple[Slice, ...]:
             slice in HU.
         UnreadableScan: as many functional groups as frames are needed, and were not found.
     """
-    frames = int(numbers(item.name, header, "NumberOfFrames", 1, default=1.0)[0])
+    frames = int(numbers(item.where, header, "NumberOfFrames", 1, default=1.0)[0])
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not 1 <= frames <= MAX_FRAMES or (groups is not None and len(groups) != frames):
         found = f"{frames} frames, {len(groups or ())} functional groups"
-        raise damaged(item.name, found)
+        raise damaged(item.where, found)
     if groups is None and frames > 1:
         raise IrregularSeries(
-            f"{item.name}: not a plain CT slice",
+            f"{item.where}: not a plain CT slice",
             found=f"NumberOfFrames {frames} without a position for each",
             expected="NumberOfFrames 1, or an enhanced CT image",
             fix="export the series from the scanner again, as enhanced or as single slices",
@@ -93,15 +95,16 @@ def slices_of(header: Any, item: DicomObject) -> tuple[Slice, ...]:
 
 
 def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int) -> Slice:
-    name = item.name if frames == 1 else f"{item.name} frame {index + 1}"
+    place = "" if frames == 1 else f" frame {index + 1}"
+    where = f"{item.where}{place}"
 
     def whole(keyword: str, default: float | None = None) -> int:
-        return int(numbers(name, frame, keyword, 1, default=default)[0])
+        return int(numbers(where, frame, keyword, 1, default=default)[0])
 
     reason = reason_of_frame(frame)
     if reason is not None:
         raise IrregularSeries(
-            f"{name}: no CT slice among the others",
+            f"{where}: no CT slice among the others",
             found=reason,
             expected="every frame a slice in HU",
             fix="export the frames that are slices as an object of their own",
@@ -109,20 +112,21 @@ def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int
     acquisition = frame.get("AcquisitionNumber")
     rows, columns = whole("Rows"), whole("Columns")
     if rows * columns > MAX_PIXELS:
-        raise damaged(name, f"{rows} rows of {columns} pixels")
+        raise damaged(where, f"{rows} rows of {columns} pixels")
     return Slice(
-        name=name,
+        name=f"{item.name}{place}",
+        where=where,
         item=item,
         frame=index,
         rows=rows,
         columns=columns,
-        spacing_mm=numbers(name, frame, "PixelSpacing", 2),
-        orientation=numbers(name, frame, "ImageOrientationPatient", 6),
-        position_mm=numbers(name, frame, "ImagePositionPatient", 3),
+        spacing_mm=numbers(where, frame, "PixelSpacing", 2),
+        orientation=numbers(where, frame, "ImageOrientationPatient", 6),
+        position_mm=numbers(where, frame, "ImagePositionPatient", 3),
         syntax=syntax,
         acquisition=None if acquisition in (None, "") else whole("AcquisitionNumber"),
         kernel=text_of(frame, "ConvolutionKernel")[:MAX_KERNEL],
-        values=stored_values(name, frame, big_endian=syntax == _BIG_ENDIAN),
+        values=stored_values(where, frame, big_endian=syntax == _BIG_ENDIAN),
     )
 
 

@@ -23,6 +23,7 @@ from ctedge.readers.dicom.alike import (
     heights_of,
     normal_of,
 )
+from ctedge.readers.dicom.saying import places_of
 from ctedge.readers.dicom.slices import MAX_FRAMES, Slice
 
 Floats = npt.NDArray[np.float64]
@@ -210,8 +211,8 @@ def _planes(
     fix = f"export the series again; gaps of more than {MAX_GAP_MM:g} mm are not filled in"
     if on_gap != "resample":
         fix = (
-            "a slice is missing: export the series again, or fill in with on_gap='resample'"
-            f" (--on-gap resample; gaps up to {MAX_GAP_MM:g} mm)"
+            "a slice is missing: export the series again, or fill in gaps of up to"
+            f" {MAX_GAP_MM:g} mm: {places_of('on_gap', 'resample')}"
         )
     raise IrregularSeries(
         f"{label}: the slices do not lie evenly",

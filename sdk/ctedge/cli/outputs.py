@@ -1,0 +1,101 @@
+"""Where a command may write: a place that can be written, and never over what it reads."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+Places = Mapping[str, str | Path | None]
+
+
+def require_places(outputs: Places, scan: str | None) -> None:
+    """Refuse, before minutes of work, what could not or must not be written after them.
+
+    Args:
+        outputs: by the options that name them; None where one is not given.
+        scan: what is read; None where nothing is.
+
+    Raises:
+        OutputError: a place cannot be written, or two names lead to one file.
+    """
+    for option, path in outputs.items():
+        if path is not None:
+            _require_place(option, path)
+    _require_apart({**outputs, "SCAN": scan})
+    if scan is not None:
+        _require_no_slice(outputs, Path(scan))
+
+
+def _require_place(option: str, path: str | Path) -> None:
+    from ctedge.errors import OutputError
+    from ctedge.files import atomic_file
+
+    if str(path) in ("", "."):
+        raise typer.BadParameter("the name of a file is missing", param_hint=f"'{option}'")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(Path(path).stat().st_mode):
+                raise IsADirectoryError("it is a folder")
+        with atomic_file(path):
+            raise _ItCanBeWritten
+    except _ItCanBeWritten:
+        return
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {os.fspath(path)}",
+            found=error.strerror or error,
+            fix=f"name another file for {option}; nothing was done yet",
+        ) from error
+
+
+def _require_apart(places: Places) -> None:
+    """Refuse two names of one file: what is written last would take the place of the other."""
+    named = [(name, Path(path)) for name, path in places.items() if path is not None]
+    for (one, path), (other, same) in itertools.combinations(named, 2):
+        if _is_same(path, same):
+            found = f"{path}" if path == same else f"{path}, {same}"
+            _refuse(f"{one} and {other} name one file", found, option=one)
+
+
+def _require_no_slice(outputs: Places, scan: Path) -> None:
+    """Refuse to take the place of a DICOM file of the folder that is read."""
+    from ctedge.readers.dicom.gather import is_dicom
+
+    if not scan.is_dir():
+        return
+    folder = scan.resolve()
+    for option, path in outputs.items():
+        if path is None or folder not in Path(path).resolve().parents:
+            continue
+        if is_dicom(Path(path)):
+            _refuse(f"{option} names a file of SCAN", f"{path}, a DICOM file", option=option)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one place, where nothing need stand yet."""
+    with contextlib.suppress(OSError):
+        return one.samefile(other)
+    with contextlib.suppress(OSError, RuntimeError):  # links in a circle
+        return one.resolve() == other.resolve()
+    return False
+
+
+def _refuse(what: str, found: str, *, option: str) -> NoReturn:
+    from ctedge.errors import OutputError
+
+    refusal = OutputError(
+        what, found=found, fix=f"name another file for {option}; nothing was done yet"
+    )
+    refusal.exit_code = 2  # wrong usage
+    raise refusal
+
+
+class _ItCanBeWritten(Exception):
+    """Ends the writing before anything takes the place of what stands there."""
