@@ -25,10 +25,19 @@ FROM_CAUSE = "raise ImportError('initialization failed') from error"
 FROM_CONTEXT = "raise ImportError('initialization failed')"
 HIDDEN = "raise ImportError('initialization failed') from None"
 
-#: A signal within the native initialisation of a module, which takes longer than the timer's half
-#: of a millisecond. Before and after it, it would be an interruption without further ado.
+#: Ctrl-C within the native initialisation of a module, which takes longer than the half of a
+#: millisecond after which another process presses it. Before and after it, it would be an
+#: interruption without further ado.
 CHILD = """
-import importlib.machinery, signal, sys
+import importlib.machinery, os, sys, time
+
+begun, begin = os.pipe()
+me = os.getpid()
+if not os.fork():
+    os.read(begun, 1)
+    time.sleep(0.0005)
+    os.kill(me, 2)
+    os._exit(0)
 
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.runtimes.choice import choose
@@ -39,8 +48,7 @@ real = loader.exec_module
 def initialise(self, module):
     if module.__name__.endswith(sys.argv[2]):
         print("armed", flush=True)
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        os.write(begin, b".")
     return real(self, module)
 
 loader.exec_module = initialise

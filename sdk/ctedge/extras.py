@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import sys
-from collections.abc import Iterator
 from types import ModuleType
 
 from ctedge.errors import MissingExtra
+from ctedge.interrupts import interruptions_let_through, interrupts_deferred
 
 #: What brings back what this distribution came with.
 INSTALL_AGAIN = "pip install --force-reinstall ctedge"
@@ -33,7 +31,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 
 def import_package(module: str) -> ModuleType:
-    """Import a module; Ctrl-C meanwhile is KeyboardInterrupt, also where native code is loaded.
+    """Import a module; Ctrl-C meanwhile is KeyboardInterrupt, once what was begun is imported.
 
     Args:
         module: dotted module name.
@@ -41,44 +39,8 @@ def import_package(module: str) -> ModuleType:
     Raises:
         Exception: whatever an absent or a damaged package raises.
     """
-    with interruptions_let_through():
+    with interrupts_deferred(), interruptions_let_through():
         return importlib.import_module(module)
-
-
-@contextlib.contextmanager
-def interruptions_let_through() -> Iterator[None]:
-    """Raise the KeyboardInterrupt or SystemExit that a failure within the block was made of.
-
-    A native module whose initialisation is interrupted raises ImportError("initialization failed"),
-    as if it were damaged; what interrupted it is the cause of that error.
-
-    Source: github.com/pybind/pybind11, PYBIND11_CATCH_INIT_EXCEPTIONS in detail/common.h.
-    """
-    outside = sys.exc_info()[1]  # what the caller is handling already: older than the block
-    try:
-        yield
-    except Exception as error:
-        interruption = _interruption(error, outside)
-        if interruption is None:
-            raise
-    else:
-        return
-    raise interruption
-
-
-def _interruption(error: BaseException, outside: BaseException | None) -> BaseException | None:
-    """What is no Exception among the causes of an error; None where there is none."""
-    seen = {id(outside)}
-    links: list[BaseException | None] = [error]
-    while links:
-        link = links.pop()
-        if link is None or id(link) in seen:
-            continue
-        if not isinstance(link, Exception):
-            return link
-        seen.add(id(link))
-        links += [link.__context__, link.__cause__]
-    return None
 
 
 def install_line(*extras: str) -> str:

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from ctedge.errors import WorkerLost
+from ctedge.interrupts import interrupts_deferred
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -102,7 +103,7 @@ def _wait_and_exit(sentinel: int) -> None:
 @contextlib.contextmanager
 def interrupts_held_back() -> Iterator[None]:
     """Hold Ctrl-C back: this process hears of it when the block ends, one started inside never."""
-    with _blocked_for_children(), _deferred_here():
+    with _blocked_for_children(), interrupts_deferred():
         yield
 
 
@@ -117,23 +118,3 @@ def _blocked_for_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _deferred_here() -> Iterator[None]:
-    """The mask binds one thread; the system may hand the signal to another, of BLAS say.
-
-    Python then runs the handler in the main thread all the same, wherever that is.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if heard:
-            signal.raise_signal(signal.SIGINT)

@@ -31,7 +31,7 @@ from ctedge.errors import (
     InvalidBundle,
     RuntimeUnavailable,
 )
-from ctedge.extras import interruptions_let_through
+from ctedge.interrupts import interruptions_let_through
 from ctedge.runtimes import Device, Runtime, RuntimeName
 from ctedge.runtimes.candidate import ORDER, Candidate, fitting
 from ctedge.runtimes.cuda_driver import find_device, no_device
