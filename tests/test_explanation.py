@@ -194,8 +194,12 @@ def test_maps_are_of_one_scan(scan_file, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_overlay_of_another_name_is_refused_before_a_scan_is_read(tmp_path):
-    result = run("predict", tmp_path / "not-there.nii", "--overlay", tmp_path / "heat.jpg")
+@pytest.mark.parametrize(
+    ("option", "name", "kind"),
+    [("--overlay", "heat.jpg", "PNG"), ("--heatmap", "heat.txt", "NIfTI file")],
+)
+def test_a_map_of_another_name_is_refused_before_a_scan_is_read(tmp_path, option, name, kind):
+    result = run("predict", tmp_path / "not-there.nii", option, tmp_path / name)
     assert result.returncode == 1
-    assert "heat.jpg is no name of a PNG" in result.stderr
+    assert f"{name} is no name of a {kind}" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -19,6 +19,20 @@ SUFFIXES = (".nii", ".nii.gz")
 _GZIP_LEVEL = 1
 
 
+def require_nifti(path: str | os.PathLike[str]) -> None:
+    """Refuse a name by which nobody would look for a NIfTI file.
+
+    Raises:
+        OutputError: another suffix.
+    """
+    if not Path(path).name.endswith(SUFFIXES):
+        raise OutputError(
+            f"{os.fspath(path)} is no name of a NIfTI file",
+            expected=f"a suffix {' or '.join(SUFFIXES)}",
+            fix="name it so",
+        )
+
+
 def write_volume(  # noqa: PLR0913 - one keyword an independent choice
     path: str | os.PathLike[str],
     values: npt.NDArray[Any],
@@ -44,13 +58,8 @@ def write_volume(  # noqa: PLR0913 - one keyword an independent choice
     """
     import nibabel
 
+    require_nifti(path)
     target = Path(path)
-    if not target.name.endswith(SUFFIXES):
-        raise OutputError(
-            f"{target.name} is no name of a NIfTI file",
-            expected=" or ".join(SUFFIXES),
-            fix="name it so",
-        )
     make: Any = nibabel.Nifti1Image
     image = make(values, affine)
     if affine is None:

@@ -82,14 +82,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     explain = heatmap is not None or overlay is not None
     if explain and len(scans) > 1:
         raise typer.BadParameter("--heatmap and --overlay take one scan at a time")
-    if overlay is not None:
-        from ctedge.montage import require_png
-
-        require_png(overlay)  # not after minutes
     if explain:
-        from ctedge.cli.outputs import require_places
-
-        require_places({"--heatmap": heatmap, "--overlay": overlay}, scans[0])
+        _require_maps(heatmap, overlay, scans[0])  # not after minutes
     if explain and runtime is None and precision is None and device != "gpu":
         runtime, precision = "onnxruntime", "fp32"  # nothing else draws the finest map
     how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
@@ -167,6 +161,19 @@ def _say(document: dict[str, Any], *, as_json: bool) -> None:
         from ctedge.cli.output import print_result
 
         print_result(document)
+
+
+def _require_maps(heatmap: Path | None, overlay: Path | None, scan: str) -> None:
+    """Refuse maps that could not, or must not, be written where they are wanted."""
+    from ctedge.cli.outputs import require_places
+    from ctedge.montage import require_png
+    from ctedge.nifti_writer import require_nifti
+
+    require_places({"--heatmap": heatmap, "--overlay": overlay}, scan)
+    if heatmap is not None:
+        require_nifti(heatmap)
+    if overlay is not None:
+        require_png(overlay)
 
 
 def _write_maps(result: Any, heatmap: Path | None, overlay: Path | None) -> None:
