@@ -20,14 +20,12 @@ from ctedge.errors import EngineMismatch
 from ctedge.runtimes import cpu_flags
 from ctedge.runtimes.choice import choose, survey
 from ctedge.runtimes.cpu_flags import has_native_bf16
-from ctedge.runtimes.cuda_driver import find_device
 from ctedge_export.precision import half
 from gated_bundle import gated_copy, write_small
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed"
 )
-no_gpu = pytest.mark.skipif(find_device() is not None, reason="this machine has a GPU")
 
 
 @pytest.fixture(scope="module")
