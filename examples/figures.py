@@ -17,7 +17,7 @@ import shutil
 from pathlib import Path
 
 from ctedge import Classifier, SeverityRegressor, read_scan
-from ctedge.montage import montage_png
+from ctedge.montage import montage_png, sides_known
 from ctedge.phantom import draw_patient, render, write_dataset, write_nifti
 from ctedge_training.datasets.source import Source
 from ctedge_training.learning.settings import Settings
@@ -36,11 +36,14 @@ phantom = render(draw_patient(7, lesion_share=0.3))
 scan = read_scan(write_nifti(phantom, out / "synthetic_7.nii.gz"))
 
 # The montage takes HU, axes growing towards Left, Anterior and Superior, as every CTScan has them.
-montage_png(scan.voxels, out / "montage.png", caption="SYNTHETIC 7")
+# R and L are written where the scan states how it lies.
+known = sides_known(scan)
+montage_png(scan.voxels, out / "montage.png", mark_sides=known, caption="SYNTHETIC 7")
 montage_png(
     scan.voxels,
     out / "lesions.png",
     overlay=phantom.lesion_mask,
+    mark_sides=known,
     caption=f"SYNTHETIC 7 - LESIONS {phantom.score:.0f} %",
 )
 

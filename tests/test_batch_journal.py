@@ -14,6 +14,7 @@ import pytest
 parquet = pytest.importorskip("pyarrow.parquet")
 
 from bundle_factory import write_tiny
+from command_here import call
 from ctedge import Classifier, SeverityRegressor
 from ctedge.batch import Plan, run_batch
 from ctedge.batch.cores import claim_cores
@@ -177,14 +178,15 @@ def test_a_worker_takes_cores_of_its_own_and_no_more_than_there_are():
 
 def test_what_cannot_be_begun_is_told_before_any_work(tmp_path, table, output):
     bundle = write_tiny(tmp_path / "tiny.ctedge").path
-    with pytest.raises(OutputError, match="no Parquet file"):
+    with pytest.raises(OutputError, match="no name of a Parquet file"):
         run_batch(table, tmp_path / "results.csv", model=str(bundle))
     slices = write_tiny(tmp_path / "slices.ctedge", task="slices").path
     with pytest.raises(WrongTask, match="no one answer a scan"):
         run_batch(table, output, model=str(slices))
     output.write_bytes(b"mine")
-    with pytest.raises(OutputError, match="already exists"):
+    with pytest.raises(OutputError, match="already exists") as caught:
         run_batch(table, output, model=str(bundle))
+    assert "--retry-failed" in caught.value.fix
     assert output.read_bytes() == b"mine"
 
 
@@ -200,6 +202,23 @@ def test_finished_results_are_told_again_and_not_made_again(tmp_path, table, out
     assert output.stat().st_mtime_ns == before
     with pytest.raises(OutputError, match="begun with something else"):
         run_batch(table, output, model=str(bundle.path), resume=True, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [("id,scan\np001,a.nii.gz\n", "p001 (a.nii.gz)"), ("scan\na.nii.gz\n", "a.nii.gz")],
+)
+def test_a_failure_is_told_with_its_row(tmp_path, output, rows, said):
+    bundle = write_tiny(tmp_path / "tiny.ctedge")
+    path = tmp_path / "scans.csv"
+    path.write_text(rows)
+    read = read_table(path)
+    plan = Plan(bundle="", model=bundle.name, model_digest=bundle.digest)
+    asked = {"table": read.digest, "folder": str(tmp_path), **plan.record()}
+    write_results(output, read, [FAILED], task="classifier", asked=asked)
+    answer = call("batch", path, "-o", output, "-m", bundle.path, "--resume")
+    assert answer.returncode == 1
+    assert answer.stderr == f"failed: {said}: ScanNotFound: a.nii.gz: no such file\n"
 
 
 def test_failures_judged_again_are_laid_over_what_was_written(tmp_path, table, output):
@@ -222,6 +241,41 @@ def test_failures_judged_again_are_laid_over_what_was_written(tmp_path, table, o
     )
     assert not folder_of(output).exists()
     assert run_batch(table, output, model=str(bundle.path), retry_failed=True, **FP32) == summary
+
+
+def test_results_that_appear_meanwhile_are_not_replaced(tmp_path, table, output, monkeypatch):
+    bundle = write_tiny(tmp_path / "tiny.ctedge")
+    read = read_table(table)
+    plan = Plan(bundle="", model=bundle.name, model_digest=bundle.digest, **FP32)
+    asked = {"table": read.digest, "folder": str(tmp_path), **plan.record()}
+    with journal_of(output, asked=asked, count=2) as journal:
+        for index in range(2):
+            journal.add(index, FAILED)
+
+    def somebody_writes(*given, **named):
+        output.write_bytes(b"mine")
+        return open_journal(*given, **named)
+
+    monkeypatch.setattr("ctedge.batch.run.open_journal", somebody_writes)
+    with pytest.raises(OutputError, match="another program"):
+        run_batch(table, output, model=str(bundle.path), resume=True, **FP32)
+    assert output.read_bytes() == b"mine"
+    monkeypatch.undo()
+    output.unlink()
+    summary = run_batch(table, output, model=str(bundle.path), resume=True, **FP32)
+    assert summary.errors == {"ScanNotFound": 2}
+
+
+def test_stopped_before_anything_was_finished_nothing_is_promised(
+    tmp_path, table, output, monkeypatch
+):
+    def stop(*_given, **_named):
+        raise KeyboardInterrupt
+
+    bundle = write_tiny(tmp_path / "tiny.ctedge")
+    monkeypatch.setattr("ctedge.batch.run.crew_of", stop)
+    answer = call("batch", table, "-o", output, "-m", bundle.path)
+    assert (answer.returncode, answer.stderr) == (130, "stopped; no scan was finished\n")
 
 
 def test_a_full_disk_is_told_and_what_was_finished_stays(output):

@@ -28,6 +28,13 @@ def test_rows_come_in_order_with_their_further_columns(tmp_path):
     assert (second.id, second.scan, second.others) == ("two", "/far/b", ("south", "61"))
 
 
+@pytest.mark.parametrize("marks", [0, 1, 2])
+def test_byte_order_marks_belong_to_no_name(tmp_path, marks):
+    text = "\ufeff" * marks + "id,scan\none,a.nii.gz\n"
+    table = read_table(written(tmp_path, text))
+    assert (table.columns, table.rows[0].id) == ((), "one")
+
+
 def test_paths_are_relative_to_the_table(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     monkeypatch.chdir(tmp_path)

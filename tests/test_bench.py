@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from ctedge.bench.machine import BUSY_SHARE, BenchMachine
 from ctedge.bench.measure import LAUNCHES, UNSTABLE_CV, Run, measure
 from ctedge.bench.plot import plot_png
 from ctedge.bench.settings import LEAST_REPEATS
+from ctedge.bench.shown import Shown
 from ctedge.bench.table import report_lines
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.classifier import Classifier
@@ -31,6 +33,7 @@ from ctedge.errors import BundleNotFound, RuntimeUnavailable, ScanNotFound
 from ctedge.runtimes.candidate import ORDER
 from ctedge.runtimes.choice import choose
 from ctedge.runtimes.cuda_driver import find_device
+from ctedge.scan import CTScan
 from engine_factory import put_engine, record_for, write_engine_bundle
 
 PLAIN = "onnxruntime-cpu-fp32"
@@ -63,7 +66,6 @@ def run_of(**samples_ms: list[float]) -> Run:
         first_ms={"total": 1.0},
         warm_up=1,
         samples_ns={name: (np.array(ms) * 1e6).astype(np.int64) for name, ms in samples_ms.items()},
-        in_memory=True,
         peak_memory_bytes=None,
     )
 
@@ -86,6 +88,22 @@ def test_table_json_and_plot_of_one_run(bundle, scan, tmp_path):
     with pillow.open(drawn) as picture:
         colours = picture.convert("RGB").getcolors(1 << 16)
     assert len(colours) > 5
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
+def test_what_was_measured_is_written_before_anything_is_said(bundle, tmp_path):
+    asked = [str(bundle), "--repeats", "2", "--warm-up", "0", "--runtime", "onnxruntime"]
+    files = ["--json", str(tmp_path / "bench.json"), "--plot", str(tmp_path / "bench.png")]
+    with Path("/dev/full").open("wb") as full:
+        answer = subprocess.run(
+            [sys.executable, "-m", "ctedge", "bench", *asked, *files],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert answer.returncode != 0
+    assert json.loads((tmp_path / "bench.json").read_text())["runs"]
+    assert (tmp_path / "bench.png").stat().st_size > 1000
 
 
 def test_json_on_standard_output_is_nothing_but_json(bundle):
@@ -133,7 +151,7 @@ def test_without_a_gpu_all_that_need_one_are_refused_alike(report):
     assert len(refused) == sum(one.device == "cuda" for one in ORDER)
     ((reason, fix),) = {(one.reason, one.fix) for one in refused}
     assert "NVIDIA driver" in reason
-    assert fix == "install the driver, or go on with device='cpu'"
+    assert fix == "install the driver, or go on with the device cpu"
 
 
 def test_each_engine_that_lies_there_is_a_candidate(tmp_path):
@@ -242,7 +260,8 @@ def test_an_engine_tells_what_runs_on_the_device(monkeypatch, tmp_path):
     engine = stage.open()
     door = Classifier(stage.bundle, engine)
     scan = np.random.default_rng(4).integers(-1024, 1500, (20, 20, 20)).astype(np.int16)
-    found = measure(door, engine, scan, QUICK, in_memory=True, loaded="played", load_ms=0.0)
+    shown = Shown(source=CTScan.from_array(scan), shape=scan.shape)
+    found = measure(door, engine, shown, QUICK, loaded="played", load_ms=0.0)
     stages = found.summaries
     assert stages["device"].n == stages["launch"].n == stages["inference"].n == QUICK.repeats
     assert (found.samples_ns["device"] >= found.samples_ns["launch"]).all()

@@ -12,11 +12,14 @@ import time
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
+from PIL import Image
 
 from bundle_factory import write_tiny
 from command_line import CTEDGE, run
 from conftest import REPOSITORY
+from side_marks import CAPTION_ROWS, marks
 
 
 @pytest.fixture
@@ -146,6 +149,9 @@ def test_demo(tmp_path):
         "synthetic_3_montage.png",
         "synthetic_3.json",
     }
+    with Image.open(tmp_path / "out" / "synthetic_3_montage.png") as montage:
+        sides = marks(np.asarray(montage)[CAPTION_ROWS:])
+    assert len(sides["R"]) == len(sides["L"]) == 24  # slices
     answers = json.loads((tmp_path / "out" / "synthetic_3.json").read_text())
     assert answers["truth"]["label"] == "abnormal"
     assert [result["model"] for result in answers["results"]] == ["pneumonia", "severity"]

@@ -108,6 +108,31 @@ def test_no_slice_of_the_folder_that_is_read_is_replaced(study, command):
     assert contents(study) == before
 
 
+@pytest.mark.parametrize("way", ["inside", "deeper", "folder link", "a member", "shipped"])
+@pytest.mark.parametrize("option", ["--json", "--plot", *MAPS])
+def test_nothing_is_put_into_the_bundle_that_answers(tmp_path, monkeypatch, option, way):
+    folder = write_tiny(tmp_path / "tiny.ctedge").path
+    name = {"--json": "bench.json", "--plot": "bench.png", **MAPS}[option]
+    bundle, output = folder, folder / name
+    if way == "deeper":
+        output = folder / "golden" / "new" / name
+    elif way == "folder link":
+        (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+        output = tmp_path / "link" / name
+    elif way == "a member":
+        output = folder / "model.onnx"
+    elif way == "shipped":
+        monkeypatch.setattr("ctedge.bundle.files._SHIPPED", tmp_path)
+        bundle = "tiny"
+    before = sorted(folder.rglob("*")), contents(folder)
+    words = ["predict", "scan.nii", "-m"] if option in MAPS else ["bench"]
+    answer = call(*words, bundle, option, output)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith(f"error: {option} names a file inside of the bundle {bundle}")
+    assert f"name another file for {option}; nothing was done yet" in answer.stderr
+    assert (sorted(folder.rglob("*")), contents(folder)) == before
+
+
 @pytest.mark.parametrize("form", ["not there.nii.gz", "scan.nii", "folder", "slice"])
 def test_a_forgotten_bundle_is_told_as_that(study, tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
@@ -191,3 +216,26 @@ def test_one_finding_is_not_told_as_several(study, tmp_path):
     (tmp_path / "00001.dcm").write_bytes(first.read_bytes()[:600])
     answer = call("dicom", "check", tmp_path, "--workers", 1)
     assert answer.stdout.splitlines()[-1:] == ["1 finding"], answer.stdout
+
+
+@pytest.mark.parametrize("command", ["assess", "dicom list", "dicom check", "dicom anonymize"])
+def test_one_other_file_is_not_told_as_several(tmp_path, command):
+    if command.endswith(("check", "anonymize")):
+        pytest.importorskip("dicomanonymizer", exc_type=ImportError)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not DICOM")
+    words = [*command.split(), folder, *([tmp_path / "out"] if "anonymize" in command else [])]
+    answer = call(*words)
+    assert answer.returncode == 1
+    assert "found:    1 other file\n" in answer.stderr
+
+
+def test_one_file_of_a_series_is_not_told_as_several(tmp_path):
+    for seed in range(2):
+        phantom = render(draw_patient(seed, lesion_share=0.0), shape=(16, 16, 2))
+        folder = write_dicom(phantom, tmp_path / str(seed))
+    sorted(folder.rglob("*.dcm"))[0].unlink()
+    answer = call("assess", tmp_path)
+    assert "(1 file)" in answer.stderr
+    assert "(2 files)" in answer.stderr

@@ -46,6 +46,7 @@ ROOMS = {
     "ctedge.cli.dicom",
     "ctedge.cli.output",
     "ctedge.engines.record",
+    "ctedge.runtimes.openvino_package",
     "ctedge.runtimes.openvino_runtime",
     "ctedge.runtimes.tensorrt_engine",
     "ctedge.severity",

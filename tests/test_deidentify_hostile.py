@@ -123,6 +123,15 @@ def test_a_file_that_was_cut_off_is_damaged(tmp_path, share):
         deidentify(path, RULES)
 
 
+@pytest.mark.parametrize("kept", [142, 154], ids=["in a value", "in a length"])
+def test_a_header_that_ends_too_soon_is_told_as_that(tmp_path, kept):
+    path = write(tmp_path / "a.dcm", ct())
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UnreadableScan) as caught:
+        deidentify(path, RULES)
+    assert caught.value.found == "it ends too soon, or a length in it is wrong"
+
+
 @pytest.mark.parametrize("content", [b"", b"DICM", bytes(200), bytes(128) + b"DICM"])
 def test_what_is_no_dicom_file_is_passed_over_or_damaged(tmp_path, content):
     path = tmp_path / "a.dcm"

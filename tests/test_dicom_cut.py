@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
-from ctedge import UnreadableScan, read_scan
-from dicom_factory import edit, write_series
+from ctedge import CTEdgeError, UnreadableScan, read_scan
+from dicom_factory import edit, enhanced, save, write_series
 
 
 @pytest.fixture
@@ -78,3 +87,51 @@ def test_the_slices_that_remain_are_read_once_the_damaged_one_is_gone(paths, tmp
     whole = read_scan(tmp_path).voxels
     paths[-1].unlink()
     np.testing.assert_array_equal(read_scan(tmp_path).voxels, whole[:, :, :-1])
+
+
+def three_slices(folder, rng, kind):
+    """Files of three slices, or one of three frames; the last file is to be cut."""
+    hu = rng.integers(-1000, 1200, (3, 8, 10)).astype(np.int16)
+    if kind == "enhanced":
+        return [save(folder / "000.dcm", enhanced(hu))]
+    return write_series(folder, hu, syntax=kind, RescaleType="HU")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        "enhanced",
+    ],
+)
+def test_wherever_a_file_is_cut_the_scan_is_whole_or_a_user_is_told_why_not(tmp_path, rng, kind):
+    paths = three_slices(tmp_path, rng, kind)
+    whole = paths[-1].read_bytes()
+    voxels = read_scan(paths).voxels
+    refused = []
+    for kept in range(0, len(whole), STEP):
+        paths[-1].write_bytes(whole[:kept])
+        try:
+            np.testing.assert_array_equal(read_scan(paths).voxels, voxels)
+        except CTEdgeError as error:
+            refused.append(kept)
+            found = error.in_one_line().partition(" (")[2]
+            assert " " in found, (kept, found)  # words, and not the name of an error alone
+            assert not CODE.search(found), (kept, found)
+    assert refused == [*range(0, len(refused) * STEP, STEP)]
+    assert len(whole) - refused[-1] <= PADDING + STEP
+
+
+#: What Python and pydicom say to programmers.
+CODE = re.compile(r"\berror\b|unpack|OSError|EOFError|Exception|None")
+
+#: Bytes behind the pixels, which nobody misses: a delimiter, and one that makes a length even.
+PADDING = 9
+
+#: Bytes from one cut to the next; each byte takes a minute, and finds no more.
+STEP = 11

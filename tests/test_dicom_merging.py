@@ -46,7 +46,8 @@ def test_interleaved_acquisitions_are_not_merged(tmp_path, hu, offset_mm):
             read_scan(tmp_path, on_gap=on_gap)
         assert "acquisition 1: 24 slices, acquisition 2: 20 slices" in caught.value.found
         # Not every command that reads scans has the option.
-        assert "read_scan(..., acquisition=1), `ctedge predict --acquisition 1`" in caught.value.fix
+        fix = "read_scan(..., acquisition=1), `--acquisition 1` of `ctedge predict`"
+        assert fix in caught.value.fix
     np.testing.assert_array_equal(read_scan(tmp_path, acquisition=2).voxels, las(hu[:20] + 1))
 
 
@@ -63,7 +64,7 @@ def test_a_slice_missing_from_step_and_shoot_is_a_gap(tmp_path, hu, missing):
     with pytest.raises(IrregularSeries, match="do not lie evenly") as caught:
         read_scan(tmp_path)
     assert f"{missing - 1:03d}.dcm -> {missing + 1:03d}.dcm: 10.000 mm" in caught.value.found
-    assert "on_gap='resample'), `ctedge predict --on-gap resample`" in caught.value.fix
+    assert "on_gap='resample'), `--on-gap resample` of `ctedge predict`" in caught.value.fix
     scan = read_scan(tmp_path, on_gap="resample")
     assert (scan.shape[2], scan.interpolated) == (SLICES, 1)
 

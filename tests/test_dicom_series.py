@@ -31,7 +31,7 @@ def test_several_series_are_listed_and_one_is_named(tmp_path, hu):
         read_scan(tmp_path)
     assert f"{uid_of(tmp_path / 'a')} (20 files)" in caught.value.found
     assert f"{uid_of(tmp_path / 'b')} (7 files)" in caught.value.found
-    assert "read_scan(..., series='UID'), `ctedge predict --series UID`" in caught.value.fix
+    assert "read_scan(..., series='UID'), `--series UID` of `ctedge predict`" in caught.value.fix
     scan = read_scan(tmp_path, series=f" {uid_of(tmp_path / 'b')}\n")  # as it was copied
     np.testing.assert_array_equal(scan.voxels, las(hu[:7] // 2))
     assert scan.excluded == tuple(f"a/{n:03d}.dcm: of another series" for n in range(20))

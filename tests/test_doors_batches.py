@@ -1,12 +1,12 @@
-"""Many scans through one door: batches, streams, threads, an event loop, a fork, and closing."""
+"""Many scans through one door: batches, streams, threads, an event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
-import os
 import threading
-import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -25,9 +25,7 @@ from ctedge import (
     UnfitScan,
     UnsupportedGeometry,
 )
-
-#: Nothing here takes a second; a test that fails ends all the same.
-PATIENCE_S = 30
+from held_network import PATIENCE_S, held_up
 
 KINDS = [Classifier, SeverityRegressor, SliceClassifier]
 
@@ -57,19 +55,6 @@ def scans(rng):
 def told(answer):
     """An answer without the time it took."""
     return replace(answer, timings_ms={})
-
-
-def held_up(door, monkeypatch):
-    """Make the network wait in its first run: (it has begun, it may go on)."""
-    begun, go, run = threading.Event(), threading.Event(), door._runtime.run
-
-    def slow(*args, **named):
-        begun.set()
-        assert go.wait(PATIENCE_S)
-        return run(*args, **named)
-
-    monkeypatch.setattr(door._runtime, "run", slow)
-    return begun, go
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,6 +98,54 @@ def test_a_scan_that_fails_leaves_the_others_their_answers(open_tiny, scans, kin
     with pytest.raises(ScanNotFound):
         next(answers)
     assert list(answers) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_errors_hold_no_scan(open_tiny, kind):
+    door, alive = open_tiny(kind), weakref.WeakSet()
+
+    class Flat:
+        def __init__(self):
+            alive.add(self)
+
+        def __array__(self, dtype=None, copy=None):
+            return np.zeros((3, 3, 3, 3))
+
+    async def together():
+        asked = (door.predict_async(Flat()) for _ in range(5))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    kept = [*asyncio.run(together()), *door.predict_batch([Flat()], errors="return")]
+    gc.collect()
+    assert [type(one) for one in kept] == [UnsupportedGeometry] * 6
+    assert len(alive) == 0
+
+
+@pytest.mark.parametrize("ahead", [0.5, 2.0, float("nan"), float("inf"), "1", None])
+def test_how_far_ahead_is_a_whole_number(open_tiny, scans, ahead):
+    with pytest.raises(TypeError, match="integer"):
+        open_tiny().predict_iter(scans, ahead=ahead)
+
+
+def test_where_no_thread_starts_it_says_so(open_tiny, scans, monkeypatch):
+    door = open_tiny()
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for ask in (
+            lambda: door.predict_batch(scans, errors="return"),
+            lambda: asyncio.run(door.predict_async(scans[0])),
+        ):
+            with pytest.raises(InferenceFailed, match="no thread") as met:
+                ask()
+            assert met.value.found == "can't start new thread"
+            assert "call `predict`" in met.value.fix
+        alone = told(door.predict(scans[0]))
+    assert told(door.predict_batch(scans)[0]) == alone
+    assert told(asyncio.run(door.predict_async(scans[0]))) == alone
 
 
 def test_an_endless_stream_is_read_no_further_than_said(open_tiny, scans):
@@ -177,133 +210,6 @@ def test_the_wait_for_ones_turn_counts_for_nothing(open_tiny, scans, monkeypatch
     assert second.timings_ms["total"] == 0.0
 
 
-class TestClosing:
-    def test_it_waits_for_what_runs_and_refuses_the_rest(self, open_tiny, scans, monkeypatch):
-        door = open_tiny()
-        begun, go = held_up(door, monkeypatch)
-        with ThreadPoolExecutor(3) as pool:
-            running = pool.submit(door.predict, scans[0])
-            assert begun.wait(PATIENCE_S)
-            closing = [pool.submit(door.close) for _ in range(2)]
-            while not door._uses._closed:
-                pass
-            with pytest.raises(InferenceFailed, match="was closed"):
-                door.predict(scans[1])
-            with pytest.raises(InferenceFailed, match="was closed"):
-                door.warm_up()
-            assert not any(one.done() for one in closing)
-            go.set()
-            assert running.result().probability > 0
-            for one in closing:
-                one.result()
-
-    def test_between_the_scans_of_a_stream(self, open_tiny, scans):
-        """It waits for nobody who is not predicting, and no `errors` keeps a stream alive."""
-        door = open_tiny()
-        answers = door.predict_iter(itertools.cycle(scans), errors="return")
-        next(answers)
-        door.close()
-        with pytest.raises(InferenceFailed, match="was closed"):
-            next(answers)
-        assert list(answers) == []
-
-    def test_what_waits_for_a_thread_is_refused(self, open_tiny, scans, monkeypatch):
-        monkeypatch.setattr("ctedge.uses.usable_cpus", lambda: 1)
-        door = open_tiny()
-        begun, go = held_up(door, monkeypatch)
-
-        async def close_among_them():
-            asked = [asyncio.ensure_future(door.predict_async(scan)) for scan in scans]
-            await asyncio.to_thread(begun.wait, PATIENCE_S)
-            closing = asyncio.ensure_future(asyncio.to_thread(door.close))
-            while not door._uses._closed:
-                await asyncio.sleep(0)
-            with pytest.raises(InferenceFailed, match="was closed"):
-                await door.predict_async(scans[0])
-            go.set()
-            await closing
-            return await asyncio.gather(*asked, return_exceptions=True)
-
-        first, *others = asyncio.run(close_among_them())
-        assert first.probability > 0
-        assert [type(one) for one in others] == [InferenceFailed] * 3
-
-
-def test_what_is_cancelled_while_it_waits_is_never_read(open_tiny, scans, monkeypatch):
-    monkeypatch.setattr("ctedge.uses.usable_cpus", lambda: 1)
-    door = open_tiny()
-    begun, go = held_up(door, monkeypatch)
-    read = []
-
-    class Waiting:
-        def __array__(self, dtype=None, copy=None):
-            read.append(self)
-            return scans[1]
-
-    async def cancel_one():
-        first = asyncio.ensure_future(door.predict_async(scans[0]))
-        await asyncio.to_thread(begun.wait, PATIENCE_S)
-        second = asyncio.ensure_future(door.predict_async(Waiting()))
-        await asyncio.sleep(0)
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
-        go.set()
-        return await first
-
-    assert asyncio.run(cancel_one()).probability > 0
-    door.close()
-    assert read == []
-
-
 def test_slices_are_named_off_the_event_loop_too(open_tiny, scans):
     answer = asyncio.run(open_tiny(SliceClassifier).predict_async(scans[0], slices=[3, 5]))
     assert [one.index for one in answer.slices] == [3, 5]
-
-
-def in_child(door, scan, answers) -> list[str]:
-    """What each way to use an inherited door says; then a door of the child's own."""
-    said = []
-    for use in (
-        lambda: door.predict(scan),
-        door.warm_up,
-        lambda: next(answers),
-        lambda: door.predict_batch([scan], errors="return"),
-        lambda: asyncio.run(door.predict_async(scan)),
-    ):
-        try:
-            use()
-            said.append("answered")
-        except InferenceFailed as error:
-            said.append(str(error))
-    door.close()
-    with Classifier.load(door.bundle.path, device="cpu", runtime="onnxruntime") as own:
-        said.append(str(own.predict(scan).logit))
-    return said
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_child_is_told_to_load_the_model_itself(open_tiny, scans):
-    door = open_tiny()
-    answers = door.predict_iter(itertools.cycle(scans))
-    expected = next(answers).logit
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads are about is the point
-        child = os.fork()
-    if child == 0:
-        try:
-            os.write(writing, "|".join(in_child(door, scans[0], answers)).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        *refusals, answer = pipe.read().split("|")
-    os.waitpid(child, 0)
-    assert len(refusals) == 5
-    for refusal in refusals:
-        assert "forked" in refusal
-        assert "load the model in the child" in refusal
-    assert float(answer) == expected
-    assert door.predict(scans[0]).logit == expected
-    answers.close()

@@ -9,13 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("keras")
 
 from conftest import REPOSITORY
 from ctedge import ModelBundle
 from made_once import made_once
+from side_marks import CAPTION_ROWS, marks
 
 FIGURES = ("--patients", "8", "--epochs", "1")
 
@@ -91,5 +94,9 @@ def test_the_published_figures(ran):
     for name in ("montage", "lesions", "heat", "curves"):
         width, height = png_size(out / f"{name}.png")
         assert width > height > 300
+    for name in ("montage", "lesions", "heat"):
+        with Image.open(out / f"{name}.png") as picture:
+            sides = marks(np.asarray(picture)[CAPTION_ROWS:])
+        assert len(sides["R"]) == len(sides["L"]) == 24  # slices
     heat, lesions = ((out / f"{name}.png").read_bytes() for name in ("heat", "lesions"))
     assert heat != lesions

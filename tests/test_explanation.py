@@ -16,9 +16,11 @@ from command_line import run
 from ctedge import Classifier, CTScan, preprocess, read_scan
 from ctedge.bundle.maps import MapRecord
 from ctedge.errors import OutputError, RuntimeUnavailable
-from ctedge.explanation import Explanation
+from ctedge.explanation import OVERLAY_SLICES, Explanation
 from ctedge.phantom import draw_patient, render, write_nifti
+from ctedge.slice_input import scan_of_picture
 from ctedge.spec import KERAS_EXAMPLE, SEVERITY_STUDY
+from side_marks import marks
 
 #: float32 arithmetic on values of 0..1, through two linear interpolations.
 TOLERANCE = 1e-5
@@ -127,6 +129,45 @@ def test_the_overlay_is_a_picture_with_colour_where_the_heat_is(tmp_path):
     cold = explained(np.zeros(RECORD.shape, np.float32)).write_overlay(tmp_path / "cold.png")
     pixels = np.asarray(Image.open(cold).convert("RGB")).astype(int)
     assert np.ptp(pixels, axis=2).max() == 0
+
+
+@pytest.mark.parametrize("axes", ["LAS", "RAS", "LPS", "RPI", "SAL"])
+def test_the_overlay_says_which_side_is_which(tmp_path, axes):
+    """However the file has its voxels, the L stands on the half where the patient's left is."""
+    voxels = np.full((90, 70, 60), -1000, np.int16)
+    voxels[45:] = -500
+    image = nibabel.Nifti1Image(voxels, AFFINE)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(tuple(axes))
+    )
+    nibabel.save(image.as_reoriented(turn), tmp_path / "scan.nii")
+    cold = explained(np.zeros(RECORD.shape, np.float32))
+    explanation = replace(cold, scan=read_scan(tmp_path / "scan.nii"))
+    pixels = np.asarray(Image.open(explanation.write_overlay(tmp_path / "cold.png")))
+    found = marks(pixels)
+    assert len(found["R"]) == len(found["L"]) == OVERLAY_SLICES
+    for row, column in found["L"]:
+        assert pixels[round(row) - 20, round(column)].max() > 0
+    for row, column in found["R"]:
+        assert pixels[round(row) - 20, round(column)].max() == 0
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0, 1.0), (-1.0, -1.0, 1.0), (0.7, 0.7, 5.0), None])
+def test_no_side_is_named_where_none_is_known(tmp_path, sizes):
+    """What programs write that know no orientation: the voxel sizes at most, or nothing."""
+    affine = None if sizes is None else np.diag([*sizes, 1.0])
+    nibabel.save(nibabel.Nifti1Image(explained().scan.voxels, affine), tmp_path / "scan.nii")
+    scan = read_scan(tmp_path / "scan.nii")
+    assert scan.orientation_assumed == (sizes is None)
+    path = replace(explained(), scan=scan).write_overlay(tmp_path / "heat.png")
+    assert marks(np.asarray(Image.open(path))) == {"R": [], "L": []}
+
+
+def test_arrays_and_pictures_have_no_sides(tmp_path):
+    picture = scan_of_picture(np.zeros((70, 90), np.uint8))
+    for scan in (explained(affine=None).scan, picture):
+        path = replace(explained(), scan=scan).write_overlay(tmp_path / "heat.png")
+        assert marks(np.asarray(Image.open(path))) == {"R": [], "L": []}
 
 
 @pytest.fixture(scope="module")

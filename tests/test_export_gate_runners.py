@@ -17,7 +17,7 @@ from ctedge.bundle.files import shipped_bundles
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import RuntimeUnavailable
 from ctedge.runtimes import choice as choice_module
-from ctedge.runtimes import cpu_flags, openvino_runtime
+from ctedge.runtimes import cpu_flags, openvino_package
 from ctedge.runtimes.choice import choose
 from ctedge_export.gates import runners as runners_module
 from ctedge_export.gates.runners import runners
@@ -56,7 +56,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def intel(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO's GPU, which is its CPU."""
-    monkeypatch.setitem(openvino_runtime._DEVICES, "gpu", "CPU")
+    monkeypatch.setitem(openvino_package.DEVICES, "gpu", "CPU")
 
 
 def test_fp16_is_gated_on_cuda_where_there_is_a_gpu(cuda: None) -> None:

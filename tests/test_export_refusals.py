@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ctedge.errors import (
     DigestMismatch,
     GateFailed,
     InvalidBundle,
+    MissingExtra,
     OutputError,
 )
 from ctedge_export.cli import app
@@ -261,3 +263,25 @@ def test_what_fails_any_gate_is_kept_where_that_is_asked(
     assert told["gates"][gate]["broken"] == ["for the test"]
     assert told["gates"]["onnx"]["passed"] is True
     assert (tmp_path / "x.failed" / "model.onnx").stat().st_size > 0
+
+
+def test_a_missing_converter_is_named(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(MissingExtra, match="needs the package tf2onnx") as caught:
+        export_onnx(run_folder, tmp_path / "x.ctedge")
+    assert caught.value.fix == 'pip install "ctedge[export]"'
+
+
+def test_ctrl_c_in_a_converter_that_is_imported_is_no_missing_one(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tf2onnx.py").write_text(
+        "try:\n    raise KeyboardInterrupt\n"
+        "except KeyboardInterrupt as error:\n    raise ImportError('initialization') from error\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tf2onnx", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        export_onnx(run_folder, tmp_path / "x.ctedge")

@@ -73,6 +73,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     return ModelBundle.load(folder)
 
 
+def test_a_network_whose_gate_ran_on_a_gpu_is_not_called_uncompared(small, repo, tmp_path):
+    document = read_document(small.path)
+    runtimes = document["variants"]["fp16"]["gates"]["runtimes"]
+    runtimes["onnxruntime-cuda-fp16"] = runtimes["onnxruntime-cpu-fp16-rounded"]
+    copy = tmp_path / "small.ctedge"
+    shutil.copytree(small.path, copy)
+    seal(copy, document)
+    output = export(copy, "-o", repo, "--precision", "fp16")
+    assert "onnxruntime-cuda-fp16, batches up to 1, gate passed" in output
+    assert "nothing has compared" not in output
+
+
 def test_another_precision_is_served_where_its_gate_passed(small, repo, tmp_path):
     output = export(small.path, "-o", repo, "--precision", "fp16")
     assert "onnxruntime-cuda-fp16" in output
@@ -85,6 +97,8 @@ def test_another_precision_is_served_where_its_gate_passed(small, repo, tmp_path
     refused(RuntimeUnavailable, *other, "fp16", "--device", "cpu")
     assert "ctedge export precision" in str(refused(GateFailed, *other, "int8"))
     assert "ctedge export precision" in str(refused(RuntimeUnavailable, *other, "bf16"))
+    shipped = ("pneumonia", "-o", tmp_path / "other", "--precision", "bf16")
+    assert "-o pneumonia.ctedge" in str(refused(RuntimeUnavailable, *shipped))
     answer = CliRunner().invoke(app, ["triton", *map(str, (*other, "fp8"))])
     assert answer.exit_code == 2
     assert "'fp32', 'fp16', 'bf16', 'int8'" in answer.output

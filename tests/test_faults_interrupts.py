@@ -17,7 +17,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import MissingExtra, RuntimeUnavailable
 from ctedge.extras import require
 from ctedge.runtimes.choice import choose, survey
-from ctedge.runtimes.openvino_runtime import devices
+from ctedge.runtimes.openvino_package import devices
 from tensorrt_stage import set_stage
 
 #: What pybind11 makes of an interruption, and what a package may make of that.

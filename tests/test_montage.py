@@ -6,7 +6,8 @@ import zlib
 import numpy as np
 import pytest
 
-from ctedge.montage import TILE_PIXELS, montage_png
+from ctedge.montage import MARKED_PIXELS, TILE_PIXELS, montage_png
+from side_marks import marks
 
 
 def parse(path):
@@ -63,6 +64,57 @@ def test_overlay_is_red_where_the_mask_is(tmp_path):
     pixels, _ = parse(path)
     assert pixels[5, 3, 0] > pixels[5, 3, 1] + 50
     assert len(set(pixels[5, 12].tolist())) == 1
+
+
+#: Where the patient's left is, all but air: of what brightness, and with what over it.
+LEFT_SIDES = {
+    "lung": {},
+    "fat": {"hu": -100},
+    "bone": {"hu": 1000},
+    "heat": {"heat": True},
+    "mask": {"overlay": True},
+}
+
+
+@pytest.mark.parametrize("over", LEFT_SIDES)
+@pytest.mark.parametrize("side", [MARKED_PIXELS, 90, 128, 512])
+def test_r_and_l_stand_where_the_patient_has_them(tmp_path, side, over):
+    what = LEFT_SIDES[over]
+    left = np.zeros((side, side, 1), bool)
+    left[side // 2 :] = True  # the first axis grows towards the patient's left
+    volume = np.where(left, what.get("hu", -850), -1000)
+    more = {name: left for name in ("heat", "overlay") if name in what}
+    path = montage_png(volume, tmp_path / "sheet.png", mark_sides=True, **more)
+    pixels, _ = parse(path)
+    ((row_r, right),), ((row_l, left_column),) = marks(pixels)["R"], marks(pixels)["L"]
+    plain, _ = parse(montage_png(volume, tmp_path / "plain.png", **more))
+    grey = plain.max(axis=2)
+    length = pixels.shape[0] - 2  # but for the gap
+    assert grey[5, round(left_column)] > grey[5, round(right)]
+    assert right < 0.13 * length < 0.87 * length < left_column
+    assert row_r == row_l == pytest.approx(length / 2, abs=1)
+
+
+def test_every_tile_has_its_marks_and_nothing_else_changes(tmp_path, rng):
+    volume = rng.integers(-900, 300, (60, 50, 6))
+    pixels, _ = parse(montage_png(volume, tmp_path / "s.png", mark_sides=True, columns=3))
+    plain, _ = parse(montage_png(volume, tmp_path / "p.png", columns=3))
+    found = marks(pixels)
+    for letter in "RL":
+        tiles = {(row // 52, column // 62) for row, column in found[letter]}
+        assert len(found[letter]) == len(tiles) == 6
+    changed = np.argwhere((pixels != plain).any(axis=2))
+    centres = np.array(found["R"] + found["L"])
+    far = np.abs(changed[:, np.newaxis] - centres).max(axis=2).min(axis=1)
+    assert far.max() <= 5  # a glyph of 5 x 7 with its outline
+    assert marks(plain) == {"R": [], "L": []}
+
+
+@pytest.mark.parametrize("shape", [(MARKED_PIXELS - 1, 64), (64, MARKED_PIXELS - 1), (8, 8)])
+def test_small_tiles_have_no_room_for_marks(tmp_path, shape):
+    volume = np.full((*shape, 2), -850)
+    marked = montage_png(volume, tmp_path / "marked.png", mark_sides=True)
+    assert marked.read_bytes() == montage_png(volume, tmp_path / "plain.png").read_bytes()
 
 
 def test_caption_is_burnt_in_and_stored(tmp_path):

@@ -117,7 +117,8 @@ def test_openvino_gives_bytes_between_the_layers(rng: np.random.Generator) -> No
     if importlib.util.find_spec("openvino") is None:  # importing it would send a message
         pytest.skip("OpenVINO is not installed")
     from ctedge.runtimes.cpu_flags import why_int8_saturates
-    from ctedge.runtimes.openvino_runtime import OpenVinoRuntime, import_openvino
+    from ctedge.runtimes.openvino_package import import_openvino
+    from ctedge.runtimes.openvino_runtime import OpenVinoRuntime
 
     if why_int8_saturates():
         pytest.skip("int8 saturates on this CPU")

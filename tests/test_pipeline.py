@@ -14,7 +14,7 @@ import pytest
 from bundle_factory import write_tiny
 from conftest import REPOSITORY
 from ctedge.errors import InferenceFailed, UnreadableScan
-from ctedge.pipeline import in_step
+from ctedge.pipeline import InStep
 from ctedge.uses import Uses
 
 #: Nothing here takes a second; a test that fails ends all the same.
@@ -32,18 +32,20 @@ def preparing_threads() -> list[threading.Thread]:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left():
     yield
+    for one in preparing_threads():
+        one.join(PATIENCE_S)
     assert preparing_threads() == []
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_answers_come_in_order(ahead):
-    steps = in_step(range(50), lambda n: n + 1, lambda n: n * 10, ahead=ahead)
+    steps = InStep(range(50), lambda n: n + 1, lambda n: n * 10, ahead=ahead)
     assert list(steps) == [(n + 1) * 10 for n in range(50)]
 
 
 def test_nothing_is_asked_before_the_first_answer_is_wanted():
     asked = []
-    steps = in_step((asked.append(n) for n in range(3)), same, same)
+    steps = InStep((asked.append(n) for n in range(3)), same, same)
     assert not asked
     steps.close()
     assert not asked
@@ -73,7 +75,7 @@ def test_no_more_is_prepared_than_may_wait(ahead):
         assert len(alive) <= 1 + ahead
         return len(seen)
 
-    steps = in_step(map(scan_of, itertools.count(1)), same, judge, ahead=ahead)
+    steps = InStep(map(scan_of, itertools.count(1)), same, judge, ahead=ahead)
     for wanted in range(1, 30):
         assert next(steps) == wanted
         assert asked <= wanted + ahead
@@ -92,7 +94,7 @@ def test_the_next_is_prepared_while_one_is_judged():
         assert n == 3 or ready[n + 1].wait(PATIENCE_S)
         return n
 
-    assert list(in_step(range(4), prepare, judge)) == [0, 1, 2, 3]
+    assert list(InStep(range(4), prepare, judge)) == [0, 1, 2, 3]
 
 
 def test_an_answer_does_not_wait_for_the_next_item_to_come():
@@ -103,7 +105,7 @@ def test_an_answer_does_not_wait_for_the_next_item_to_come():
         assert more.wait(PATIENCE_S)
         yield 2
 
-    steps = in_step(stream(), same, same)
+    steps = InStep(stream(), same, same)
     assert next(steps) == 1
     more.set()
     assert list(steps) == [2]
@@ -117,7 +119,7 @@ def test_an_error_of_one_item_stands_in_its_place(where):
         return n
 
     stages = (spoilt, same) if where == "prepare" else (same, spoilt)
-    first, error, last = in_step(range(3), *stages)
+    first, error, last = InStep(range(3), *stages)
     assert (first, last) == (0, 2)
     assert isinstance(error, UnreadableScan)
 
@@ -133,7 +135,7 @@ def test_a_kept_error_does_not_hold_the_scan():
         held.append(weakref.ref(scan))
         raise UnreadableScan("one")
 
-    (error,) = in_step([1], read, same)
+    (error,) = InStep([1], read, same)
     assert error.__traceback__ is not None
     assert [reference() for reference in held] == [None]
 
@@ -147,7 +149,7 @@ def test_any_other_error_is_raised_after_the_answers_before_it(where):
 
     stages = {"prepare": (spoilt, same), "judge": (same, spoilt), "items": (same, same)}[where]
     items = map(spoilt, range(3)) if where == "items" else range(3)
-    steps = in_step(items, *stages)
+    steps = InStep(items, *stages)
     assert next(steps) == 0
     with pytest.raises(ZeroDivisionError):
         next(steps)
@@ -159,7 +161,7 @@ def test_an_error_of_the_stream_itself_ends_it_whatever_it_is():
         yield 0
         raise UnreadableScan("the stream is gone")
 
-    steps = in_step(stream(), same, same)
+    steps = InStep(stream(), same, same)
     assert next(steps) == 0
     with pytest.raises(UnreadableScan, match="gone"):
         next(steps)
@@ -175,7 +177,7 @@ def test_closing_reads_no_further():
             assert go.wait(PATIENCE_S)
         return n
 
-    steps = in_step(itertools.count(), prepare, same)
+    steps = InStep(itertools.count(), prepare, same)
     assert next(steps) == 0
     assert begun.wait(PATIENCE_S)
     closing = threading.Thread(target=steps.close)
@@ -196,7 +198,7 @@ def test_closing_does_not_wait_for_a_stream_that_gives_nothing():
         assert more.wait(PATIENCE_S)
         yield 2
 
-    steps = in_step(stream(), lambda n: read.append(n) or n, same)
+    steps = InStep(stream(), lambda n: read.append(n) or n, same)
     assert next(steps) == 1
     assert asked.wait(PATIENCE_S)
     (thread,) = preparing_threads()
@@ -208,11 +210,13 @@ def test_closing_does_not_wait_for_a_stream_that_gives_nothing():
 
 
 def test_a_generator_that_nobody_holds_ends_its_thread():
-    steps = in_step(itertools.count(), same, same)
+    steps = InStep(itertools.count(), same, same)
     assert next(steps) == 0
+    (thread,) = preparing_threads()
     del steps
     gc.collect()
-    assert preparing_threads() == []
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
 
 
 def test_an_interrupt_ends_the_thread():
@@ -220,16 +224,18 @@ def test_an_interrupt_ends_the_thread():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        next(in_step(itertools.count(), same, judge))
+        next(InStep(itertools.count(), same, judge))
 
 
 def test_the_end_waits_for_those_who_run_and_refuses_others():
     uses, begun, go = Uses(None), threading.Event(), threading.Event()
 
+    def work():
+        begun.set()
+        assert go.wait(PATIENCE_S)
+
     def run():
-        with uses.running():
-            begun.set()
-            assert go.wait(PATIENCE_S)
+        uses.run(work)
 
     running, ending = threading.Thread(target=run), threading.Thread(target=uses.end)
     running.start()
@@ -237,8 +243,8 @@ def test_the_end_waits_for_those_who_run_and_refuses_others():
     ending.start()
     while not uses._closed:
         pass
-    with pytest.raises(InferenceFailed, match="was closed"), uses.running():
-        pass
+    with pytest.raises(InferenceFailed, match="was closed"):
+        uses.run(int)
     assert ending.is_alive()
     go.set()
     ending.join(PATIENCE_S)

@@ -59,6 +59,9 @@ def test_what_the_header_says_is_flagged(chest):
         chest, orientation_assumed=True, excluded=("notes.txt: not DICOM",), interpolated=2
     )
     assert codes(quality) == {"orientation-assumed", "files-excluded", "slices-interpolated"}
+    said = {flag.code: flag.message for flag in quality.flags}
+    assert said["files-excluded"] == "1 file left out of the volume"
+    assert said["slices-interpolated"].startswith("2 slices in no file")
     assert not quality.red
     json.dumps(asdict(quality))
 
@@ -216,7 +219,7 @@ def test_too_small_slices(chest):
 
 @pytest.mark.parametrize("slices", [1, 15])
 def test_too_few_slices(chest, slices):
-    with pytest.raises(UnsupportedGeometry, match=f"{slices} slices"):
+    with pytest.raises(UnsupportedGeometry, match=f"found: +{slices} slice"):
         header(chest[:, :, :slices])
 
 

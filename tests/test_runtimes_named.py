@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,13 +54,18 @@ def test_no_engine_is_asked_for_where_there_is_no_gpu(bundle, runtime, device):
     with pytest.raises(RuntimeUnavailable, match="NVIDIA driver") as caught:
         choose(bundle, runtime=runtime, device=device)
     assert "build-engine" not in str(caught.value)
-    assert caught.value.fix == "install the driver, or go on with device='cpu'"
+    assert caught.value.fix == "install the driver, or go on with the device cpu"
 
 
+#: A package that finds no GPU of Intel's.
+CPU_ALONE = SimpleNamespace(Core=lambda: SimpleNamespace(available_devices=["CPU"]))
+
+
+@pytest.mark.parametrize("openvino", [None, CPU_ALONE], ids=["not installed", "CPU alone"])
 @pytest.mark.parametrize("precision", [None, "fp32", "int8"])
-def test_an_intel_gpu_is_no_nvidia_gpu(bundle, monkeypatch, precision):
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(RuntimeUnavailable, match="an NVIDIA GPU is device='cuda'") as caught:
+def test_an_intel_gpu_is_no_nvidia_gpu(bundle, monkeypatch, precision, openvino):
+    monkeypatch.setitem(sys.modules, "openvino", openvino)
+    with pytest.raises(RuntimeUnavailable, match="an NVIDIA GPU is the device cuda") as caught:
         choose(bundle, device="gpu", precision=precision)
     assert str(caught.value.fix).count("NVIDIA") == 1
 

@@ -20,7 +20,8 @@ from bundle_factory import tiny_model
 from ctedge.errors import InferenceFailed, RuntimeUnavailable
 from ctedge.runtimes.cpu_flags import has_native_bf16, why_int8_saturates
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
-from ctedge.runtimes.openvino_runtime import OpenVinoRuntime, devices
+from ctedge.runtimes.openvino_package import devices
+from ctedge.runtimes.openvino_runtime import OpenVinoRuntime
 from ctedge_export.precision import half
 from engine_factory import chain
 from precision_factory import SPEC, network, weights
@@ -181,8 +182,9 @@ class TestStrictness:
     def test_a_device_that_is_not_there(self, model):
         if any(device.startswith("GPU") for device in devices()):
             pytest.skip("this machine has an Intel GPU")
-        with pytest.raises(RuntimeUnavailable, match="does not find the device 'gpu'"):
+        with pytest.raises(RuntimeUnavailable, match="does not find the device 'gpu'") as caught:
             OpenVinoRuntime(model, name="small", device="gpu")
+        assert str(caught.value.fix).count("an NVIDIA GPU is the device cuda") == 1
 
     def test_a_precision_it_would_widen(self, model):
         with pytest.raises(RuntimeUnavailable, match="not used in fp16"):
@@ -213,7 +215,7 @@ def test_importing_it_opens_no_socket_and_leaves_no_id(tmp_path):
         "import socket, sys\n"
         "def refuse(*_, **__): raise AssertionError('a socket')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from ctedge.runtimes.openvino_runtime import devices\n"
+        "from ctedge.runtimes.openvino_package import devices\n"
         "assert 'CPU' in devices()\n"
         "assert not [name for name in sys.modules if 'telemetry' in name]\n"
         "assert 'openvino.tools.ovc' not in sys.modules\n"

@@ -39,7 +39,7 @@ def test_a_fault_that_passes_says_so_and_the_next_is_whole(
     with pytest.raises(InferenceFailed, match="the GPU failed") as met:
         runtime.run(volumes(1))
     assert str(met.value.found).startswith("CUDA_ERROR_")
-    assert met.value.fix == "free GPU memory, or ask for device='cpu'"
+    assert met.value.fix == "free GPU memory, or ask for the device cpu"
     assert answers(runtime)
 
 

@@ -13,7 +13,8 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner
 
-from ctedge.errors import DatasetError, DigestMismatch, InvalidBundle
+from ctedge.errors import DatasetError, DigestMismatch, InvalidBundle, OutputError
+from ctedge.progress import Reporter
 from ctedge_training.cli import app
 from ctedge_training.datasets.source import Source
 from ctedge_training.judging.evaluate import evaluate
@@ -80,6 +81,68 @@ def test_evaluate_on_the_command_line(trained: Run, data: Path, tmp_path: Path) 
     assert metrics["auc"] == expected["auc"]
     with pytest.raises(DatasetError, match="no scan in the split"):
         evaluate(trained.folder, Source(folder=data), split="nowhere")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_report_takes_the_place_of_an_earlier_one(
+    trained: Run, data: Path, tmp_path: Path
+) -> None:
+    source, out, lines = Source(folder=data), tmp_path / "report", list[str]()
+    out.mkdir()  # an empty one is as good as none
+    evaluate(trained.folder, source, out=out)
+    (out / "gradcam.png").write_bytes(b"of a run on slices")
+    said = Reporter(say=lines.append, bars=False)
+    evaluate(trained.folder, source, split="validation", out=out, reporter=said)
+    assert f"{out}: the report that it holds will be replaced" in lines
+    assert sorted(path.name for path in out.iterdir()) == [
+        "predictions.csv",
+        "report.html",
+        "report.json",
+    ]
+    document = json.loads((out / "report.json").read_text())
+    assert document["data"]["splits"] == {"validation": 3}
+    assert (out / "predictions.csv").read_text().count("validation") == 3
+
+
+OWN_REPORT = json.dumps({"headline": "Research software, not a medical device"})
+
+
+@pytest.mark.parametrize(
+    ("held", "named"),
+    [
+        ({"report.json": "[1, 2]"}, "report.json"),
+        ({"report.json": "no JSON", "report.html": "mine"}, "report.html, report.json"),
+        ({"predictions.csv": "mine"}, "predictions.csv"),
+        ({"report.json": OWN_REPORT, "notes.txt": "mine"}, "notes.txt"),
+        ({"report.json": OWN_REPORT, "gradcam.png/mine": ""}, "gradcam.png"),
+        ({"a": "", "b": "", "c": "", "d": "", "report.json": OWN_REPORT}, "a, b, c and 1 more"),
+    ],
+)
+def test_a_report_never_replaces_anything_else(
+    tmp_path: Path, held: dict[str, str], named: str
+) -> None:
+    """And it is said before anything is read: here there is neither a run nor a scan."""
+    for name, text in held.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = files_of(tmp_path)
+    with pytest.raises(OutputError, match="holds something else than a report") as caught:
+        evaluate(tmp_path / "run", Source(folder=tmp_path / "data"), out=tmp_path)
+    assert caught.value.found == named
+    assert files_of(tmp_path) == before
+
+
+def test_a_run_is_no_place_for_its_report(trained: Run, data: Path) -> None:
+    before = files_of(trained.folder)
+    arguments = ["evaluate", str(trained.folder), "--data", str(data), "-o", str(trained.folder)]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, OutputError)
+    assert files_of(trained.folder) == before
+    with pytest.raises(OutputError, match="is no folder"):
+        evaluate(trained.folder, Source(folder=data), out=trained.folder / "model.json")
 
 
 def test_classes_in_another_order_are_not_judged(trained: Run, tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ctedge import __version__
-from ctedge.extras import version_of
+from ctedge.extras import import_package, version_of
 from ctedge.onnx_file.guard import FLOAT32
 from ctedge.run_folder import RunFolder
 from ctedge_export.network.onnx_model import IR_VERSION, Converted
@@ -25,7 +24,7 @@ def versions() -> dict[str, str]:
     """Versions of everything that had a hand in the export."""
     found = {"python": platform.python_version(), "ctedge": __version__}
     for module in _MODULES:
-        imported = importlib.import_module(module)
+        imported = import_package(module)
         found[module] = str(getattr(imported, "__version__", None) or version_of(module))
     return found
 

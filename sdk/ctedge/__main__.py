@@ -6,7 +6,8 @@ Most of a start is imports. Ctrl-C ends them as it ends what comes after them: i
 import contextlib
 import sys
 
-_INTERRUPTED = 130
+#: The exit code of a command that Ctrl-C ended: 128 and the number of SIGINT, as a shell tells it.
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -16,9 +17,14 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):
-            sys.stderr.write("interrupted\n")
-        sys.exit(_INTERRUPTED)
+        say_interrupted()
+        sys.exit(INTERRUPTED)
+
+
+def say_interrupted() -> None:
+    """The one line that a command says which Ctrl-C ended."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write("interrupted\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ctedge.bundle.files import shipped_bundles
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import CTEdgeError, RuntimeUnavailable
+from ctedge.errors import CTEdgeError, RuntimeUnavailable, counted
 from ctedge.extras import INSTALL_AGAIN, install_line, version_of
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ def examine(bundles: Sequence[str | os.PathLike[str]] | None = None) -> list[Fin
 def _python() -> Finding:
     from ctedge.cpus import usable_cpus
 
+    usable = f"{counted(usable_cpus(), 'CPU')} usable"
     detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Finding(subject="Python", state="ok", detail=f"{detail}, {usable_cpus()} CPUs usable")
+    return Finding(subject="Python", state="ok", detail=f"{detail}, {usable}")
 
 
 def _packages() -> list[Finding]:
@@ -149,7 +150,7 @@ def _line_that_adds(name: str, extra: str | None, runtimes: dict[str, str]) -> s
 
 def _openvino() -> Finding:
     """Whether OpenVINO is there, loads, and which devices it finds."""
-    from ctedge.runtimes.openvino_runtime import devices
+    from ctedge.runtimes.openvino_package import devices
     from ctedge.runtimes.versions import misfit
 
     wrong = misfit("openvino")
@@ -231,11 +232,12 @@ def _bundle(name: str) -> list[Finding]:
         detail = error.in_one_line(expected=True)
         return [Finding(subject=subject, state="broken", detail=detail, fix=fix)]
     taken = [verdict.candidate for verdict in verdicts if verdict.state == "taken"]
+    plainest = next(one for one in verdicts if one.candidate == "onnxruntime-cpu-fp32")
     first = Finding(
         subject=subject,
         state="ok" if taken else "broken",
         detail=f"digests hold; {taken[0] if taken else 'nothing here'} runs it",
-        fix=None if taken else install_line("cpu"),
+        fix=None if taken else plainest.fix,
     )
     return [first, *_reasons(subject, verdicts)]
 

@@ -90,8 +90,9 @@ class CTEdgeError(Exception):
 
     def as_dict(self) -> dict[str, str | None]:
         """The error as plain JSON values: type, what, found, expected, fix."""
+        kinds = (kind.__name__ for kind in type(self).__mro__)
         return {
-            "type": type(self).__name__,
+            "type": next(name for name in kinds if not name.startswith("_")),
             "what": self.what,
             "found": None if self.found is None else str(self.found),
             "expected": None if self.expected is None else str(self.expected),
@@ -105,6 +106,11 @@ def printable(text: str) -> str:
         mark if mark.isprintable() or mark == "\n" else mark.encode("unicode_escape").decode()
         for mark in text
     )
+
+
+def counted(count: int, thing: str) -> str:
+    """A number and what it counts, as in "1 file", "2 files"."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _rebuild(
@@ -196,7 +202,7 @@ class BuildFailed(CTEdgeError):
 
 
 class InferenceFailed(CTEdgeError):
-    """No answer came of the network: it failed, gave no finite number, was closed, or forked."""
+    """No answer came: the network failed, gave no number, was closed or forked, or no thread."""
 
     of_one_scan = True
 

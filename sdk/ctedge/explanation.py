@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.maps import MapRecord
-from ctedge.montage import drawable, montage_png, require_png
+from ctedge.montage import drawable, montage_png, require_png, sides_known
 from ctedge.nifti_writer import write_volume
 from ctedge.scan import CTScan
 from ctedge.spec import CANONICAL_AXES, PreprocessSpec
@@ -122,8 +122,11 @@ class Explanation:
     def write_overlay(self, path: str | os.PathLike[str], *, caption: str | None = None) -> Path:
         """Write a PNG of evenly picked slices with the heat over them.
 
+        R and L mark the sides of the patient, where the scan states how it lies.
+
         Raises:
             OutputError: its suffix is not .png, or it cannot be written.
+            UnreadableScan: the scan's file has gone, or is not what it was when it was judged.
         """
         require_png(path)
         last = self.scan.shape[2] - 1
@@ -134,6 +137,7 @@ class Explanation:
             path,
             hu_window=self.spec.hu_window,
             heat=self.heatmap(picked),
+            mark_sides=sides_known(self.scan),
             count=len(picked),
             caption=None if caption is None else drawable(caption),
         )

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
+from collections.abc import Iterator
 
 from ctedge.errors import InferenceFailed
+from ctedge.interrupts import interruptions_let_through
 
 
 def model_closed() -> InferenceFailed:
     """What is said to whoever asks a model that was closed."""
     return InferenceFailed("the model was closed", fix="load it again")
+
+
+@contextlib.contextmanager
+def starting_threads() -> Iterator[None]:
+    """Start threads within.
+
+    Raises:
+        InferenceFailed: Python starts none: there are too many, or its end has begun.
+    """
+    try:
+        with interruptions_let_through():  # Python's own locks make other errors of them
+            yield
+    except RuntimeError as error:
+        raise InferenceFailed(
+            "no thread can be started to judge scans in",
+            found=str(error),
+            expected="the main thread still at work, and fewer threads than the system allows",
+            fix="call `predict`, which works in the thread that calls it, and wait for your threads"
+            " before the program ends; or allow more threads (ulimit -u, pids.max of a container)",
+        ) from error
 
 
 def require_process(process: int) -> None:

@@ -13,12 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ctedge.errors import OutputError
 from ctedge.files import write_atomic
+from ctedge.scan import CTScan
 from ctedge.spec import HU_WINDOW
 
 Pixels = NDArray[np.uint8]
 
 #: Larger tiles are averaged down to this many pixels a side at most.
 TILE_PIXELS = 192
+#: Tiles with a shorter side have no room for R and L; from the second on both are twice as large.
+MARKED_PIXELS, _LARGE_MARKS_PIXELS = 48, 96
+_MARK_MARGIN = 2
+#: A corner this near to the origin of the patient's frame was never measured.
+_ORIGIN_MM = 1e-3
 _GAP_PIXELS = 2
 _GAP_GREY = 40
 _TINT = np.array([255.0, 40.0, 40.0])
@@ -64,6 +70,19 @@ def require_png(path: str | os.PathLike[str]) -> None:
         )
 
 
+def sides_known(scan: CTScan) -> bool:
+    """Whether a scan says which of its sides is the patient's right.
+
+    False also where a corner of its slices lies at the origin of the patient's frame: programs that
+    know no orientation write the identity, or the voxel sizes alone. A scanner's origin is inside
+    the field of view.
+    """
+    columns, rows, _ = scan.shape
+    corners = scan.affine @ np.array([[0, 0, 0, 1], [columns - 1, rows - 1, 0, 1]]).T
+    at_origin = (np.abs(corners[:2]) < _ORIGIN_MM).any(axis=1).all()
+    return not (scan.orientation_assumed or at_origin)
+
+
 def montage_png(  # noqa: PLR0913 - one keyword an independent choice
     volume: ArrayLike,
     path: str | os.PathLike[str],
@@ -73,6 +92,7 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
     count: int = 24,
     overlay: ArrayLike | None = None,
     heat: ArrayLike | None = None,
+    mark_sides: bool = False,
     caption: str | None = None,
 ) -> Path:
     """Write evenly picked slices, from inferior to superior, as a radiologist looks at them.
@@ -87,6 +107,8 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
         count: tiles at most; a volume of fewer slices shows each once.
         overlay: mask like `volume`, tinted red.
         heat: like `volume`, 0..1: nothing, then red, then yellow.
+        mark_sides: write R and L, the patient's right and left, into tiles of at least 48 pixels
+            a side. Only where it is known how the voxels lie: `sides_known(scan)`.
         caption: burnt in at the top, and stored as text; letters of A-Z 0-9 . % - : / only.
 
     Raises:
@@ -118,6 +140,8 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
         if warmth is not None:
             tile = _heated(tile, _display(warmth[:, :, index])[:, :, None])
         tiles.append(np.rint(tile).astype(np.uint8))
+        if mark_sides:
+            _mark_sides(tiles[-1])
     sheet = _sheet(tiles, columns)
     if caption is not None:
         sheet = np.concatenate([_strip(caption.upper(), sheet.shape[1]), sheet])
@@ -142,6 +166,24 @@ def _display(plane: NDArray[np.generic]) -> NDArray[np.float64]:
     return averaged
 
 
+def _mark_sides(tile: Pixels) -> None:
+    """R at the left edge and L at the right one, half-way up: white, outlined in black."""
+    shorter = min(tile.shape[:2])
+    if shorter < MARKED_PIXELS:
+        return
+    scale = 2 if shorter >= _LARGE_MARKS_PIXELS else 1
+    for letter in "RL":
+        ink = np.pad(_letters(letter)[:, :-1], 1)
+        around = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        dark = np.any([np.roll(ink, step, (0, 1)) for step in around], axis=0)
+        ink, dark = (np.kron(mask, np.ones((scale, scale), dtype=bool)) for mask in (ink, dark))
+        top = (tile.shape[0] - ink.shape[0]) // 2
+        left = _MARK_MARGIN if letter == "R" else tile.shape[1] - _MARK_MARGIN - ink.shape[1]
+        place = tile[top : top + ink.shape[0], left : left + ink.shape[1]]
+        place[dark] = 0
+        place[ink] = 255
+
+
 def _sheet(tiles: list[Pixels], columns: int) -> Pixels:
     height, width = tiles[0].shape[:2]
     across = min(columns, len(tiles))
@@ -160,18 +202,24 @@ def _strip(text: str, width: int) -> Pixels:
     unknown = sorted(set(text) - set(GLYPHS))
     if unknown:
         raise ValueError(f"the caption has characters without a glyph: {''.join(unknown)!r}")
-    rows = np.zeros((7, max(6 * len(text), 1)), dtype=np.uint8)
+    ink = _letters(text)
+    scale = 2 if 2 * ink.shape[1] + 8 <= width else 1
+    ink = np.kron(ink, np.ones((scale, scale), dtype=bool))
+    strip = np.zeros((ink.shape[0] + 8, width, 3), dtype=np.uint8)
+    shown = min(width - 4, ink.shape[1])
+    if shown > 0:
+        strip[4 : 4 + ink.shape[0], 4 : 4 + shown][ink[:, :shown]] = 255
+    return strip
+
+
+def _letters(text: str) -> NDArray[np.bool_]:
+    """(7, 6 a letter): where there is ink; the last column of a letter is the gap after it."""
+    ink = np.zeros((7, max(6 * len(text), 1)), dtype=bool)
     for index, letter in enumerate(text):
         for row, bits in enumerate(bytes.fromhex(GLYPHS[letter])):
             for column in range(5):
-                rows[row, 6 * index + column] = 255 if bits >> (4 - column) & 1 else 0
-    scale = 2 if 2 * rows.shape[1] + 8 <= width else 1
-    rows = np.kron(rows, np.ones((scale, scale), dtype=np.uint8))
-    strip = np.zeros((rows.shape[0] + 8, width, 3), dtype=np.uint8)
-    shown = min(width - 4, rows.shape[1])
-    if shown > 0:
-        strip[4 : 4 + rows.shape[0], 4 : 4 + shown] = rows[:, :shown, None]
-    return strip
+                ink[row, 6 * index + column] = bits >> (4 - column) & 1
+    return ink
 
 
 def png_of(pixels: Pixels, text: str | None) -> bytes:

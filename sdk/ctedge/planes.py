@@ -95,7 +95,8 @@ class PlanesInFiles(ABC):
         """(X, Y) HU of the planes asked for, and nothing else is read.
 
         Raises:
-            UnreadableScan: a file is damaged, cut off, or has gone.
+            UnreadableScan: a file is damaged, cut off, has changed since its header was read, or
+                has gone.
             NonFiniteVoxels: a map to HU leads beyond what a number holds.
         """
         if self._array is not None:

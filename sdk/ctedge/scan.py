@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import InputError, NonFiniteVoxels, UnreadableScan, UnsupportedGeometry
+from ctedge.errors import (
+    InputError,
+    NonFiniteVoxels,
+    UnreadableScan,
+    UnsupportedGeometry,
+    counted,
+)
 from ctedge.planes import Planes, PlanesInMemory
 from ctedge.spec import CANONICAL_AXES
 
@@ -31,7 +37,8 @@ class CTScan:
     """Voxels, geometry and provenance of one CT volume.
 
     Attributes:
-        planes: where the voxels are; those of DICOM stay in their files until they are asked for.
+        planes: where the voxels are; what stays in its files until it is asked for is refused where
+            these have changed by then.
         affine: (4, 4) float64, voxel index to mm in the patient's RAS+ frame (as in NIfTI).
         source: the path it was read from, or "array".
         orientation_assumed: True when nothing said how the voxels lie, and LAS was assumed.
@@ -66,7 +73,8 @@ class CTScan:
         Its axes grow towards the patient's Left, Anterior and Superior side ("LAS").
 
         Raises:
-            UnreadableScan, CodecUnavailable: a slice cannot be read or decoded.
+            UnreadableScan, CodecUnavailable: a slice cannot be read or decoded, or its file has
+                changed since the scan was read.
         """
         return self.planes.array()
 
@@ -269,8 +277,7 @@ def _several(things: list[Any]) -> InputError:
     """What is said to a list that was given as one scan."""
     paths = all(isinstance(one, str | os.PathLike) for one in things)
     return InputError(
-        f"this is no scan but a list of {len(things)} {'path' if paths else 'object'}"
-        f"{'s' * (len(things) > 1)}",
+        f"this is no scan but a list of {counted(len(things), 'path' if paths else 'object')}",
         found=f"{type(things[0]).__name__} {things[0]!a}"[:80],
         expected="a path, a CTScan, or an (X, Y, Z) array of HU",
         fix="several scans: predict_batch; the DICOM files of one: read_scan(files) first",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import NotHounsfield, UnsupportedGeometry
+from ctedge.errors import NotHounsfield, UnsupportedGeometry, counted
 from ctedge.planes import PlanesInMemory
 from ctedge.preprocessing import NetworkInput, resample
 from ctedge.scan import CTScan
@@ -69,7 +69,7 @@ def _check_indices(scan: CTScan, indices: Sequence[int]) -> None:
         if not 0 <= index < slices:
             raise UnsupportedGeometry(
                 f"{scan.source}: there is no slice {index}",
-                found=f"{slices} slices",
+                found=counted(slices, "slice"),
                 expected=f"0 (the most inferior) to {slices - 1}",
                 fix="name slices that the scan has",
             )

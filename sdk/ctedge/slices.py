@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,7 @@ from ctedge.doors.volume_door import as_scan
 from ctedge.errors import UnsupportedGeometry
 from ctedge.explanation import Explanation
 from ctedge.prediction import SliceAnswer, SlicesPrediction, label_of
-from ctedge.quality import (
-    PictureQuality,
-    Quality,
-    insist,
-    judge,
-    judge_picture,
-    look_closer,
-)
+from ctedge.quality import PictureQuality, Quality, insist, judge, judge_picture, look_closer
 from ctedge.readers import read_slices
 from ctedge.readers.picture import is_picture, read_picture
 from ctedge.runtimes import Runtime
@@ -40,6 +33,7 @@ from ctedge.slice_input import (
     slice_of_picture,
     slices_of_scan,
 )
+from ctedge.uses import in_use
 
 #: Slices that run together, so that the memory does not grow with the scan.
 SLICES_A_RUN = 8
@@ -88,6 +82,7 @@ class SliceClassifier(Door[SlicesPrediction]):
         super().__init__(bundle, runtime)
         self._spec = bundle.slice_spec
 
+    @in_use
     def predict(
         self,
         source: Source,
@@ -120,11 +115,10 @@ class SliceClassifier(Door[SlicesPrediction]):
             RuntimeUnavailable: explain, and the network has no map on this runtime.
             InferenceFailed: the network's answer is not a finite number.
         """
-        with self._uses.running():
-            record = self._finest_map() if explain else None
-            return self._judge(
-                self._prepare(source, slices=slices, assess=assess, strict=strict, record=record)
-            )
+        record = self._finest_map() if explain else None
+        return self._judge(
+            self._prepare(source, slices=slices, assess=assess, strict=strict, record=record)
+        )
 
     async def predict_async(
         self,
@@ -136,10 +130,10 @@ class SliceClassifier(Door[SlicesPrediction]):
         explain: bool = False,
     ) -> SlicesPrediction:
         """The same as `predict`, off the event loop; see `Door.predict_async`."""
-        work = functools.partial(
-            self.predict, source, slices=slices, assess=assess, strict=strict, explain=explain
-        )
-        return await self._uses.off_loop(work)
+        asked: Any = {"slices": slices, "assess": assess, "strict": strict, "explain": explain}
+        answer = self._uses.off_loop(functools.partial(self.predict, source, **asked))
+        del source  # an error that is kept would hold it
+        return await answer
 
     @with_memory_errors
     def _prepare(

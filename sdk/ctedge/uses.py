@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ctedge.cpus import usable_cpus
-from ctedge.errors import CTEdgeError
-from ctedge.lifetime import model_closed, require_process
-from ctedge.pipeline import in_step
+from ctedge.errors import CTEdgeError, InferenceFailed
+from ctedge.lifetime import forget_frames, model_closed, require_process, starting_threads
+from ctedge.pipeline import InStep
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
+Asked = ParamSpec("Asked")
 
 
 class Uses:
@@ -32,55 +34,89 @@ class Uses:
         self._model = model
         _uses.add(self)
         self._process = os.getpid()
-        self._changed = threading.Condition()
-        self._running, self._closed = 0, False
+        self._running: dict[Any, int] = {}  # by the lock of each use: its thread
+        self._closed = False
         self._pool: ThreadPoolExecutor | None = None
+        self._opening_pool = threading.Lock()
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Keep the model open while a block runs.
+    def run(
+        self, work: Callable[Asked, Answer], /, *args: Asked.args, **named: Asked.kwargs
+    ) -> Answer:
+        """Do some work while the model is kept open.
+
+        A use that is never over would hold up `end` for ever, and Ctrl-C may come between any two
+        steps. So each has a lock of its own, which no other thread can give back and which may be
+        given back twice, and it is left twice: the second time where the first was interrupted.
 
         Raises:
             InferenceFailed: it was closed, or this is a child of the process that loaded it.
         """
         require_process(self._process)
-        with self._changed:
-            self._require_open()
-            self._running += 1
+        use = threading.RLock()
         try:
-            yield
+            try:
+                use.acquire()
+                # Either `end` sees it here, or it sees below that the model was closed before.
+                self._running[use] = threading.get_ident()
+                self._require_open()
+                return work(*args, **named)
+            finally:
+                self._leave(use)
         finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
+            self._leave(use)
+
+    def _leave(self, use: Any) -> None:
+        self._running.pop(use, None)
+        with contextlib.suppress(RuntimeError):  # it was given back
+            use.release()
 
     async def off_loop(self, work: Callable[[], Answer]) -> Answer:
         """Run work in one of as many threads as there are CPUs; what finds none free waits.
 
+        An error of ours that comes of it holds the scan no longer, however long it is kept.
+
         Raises:
-            InferenceFailed: as `running`.
+            InferenceFailed: as `run`; or no thread is to be had.
         """
         import asyncio
 
-        require_process(self._process)
-        with self._changed:
-            self._require_open()
+        with starting_threads():
+            future = self.run(self._submit, work)
+        del work
+        try:
+            return await asyncio.wrap_future(future)
+        except CTEdgeError as error:
+            forget_frames(error)
+            raise
+
+    def _submit(self, work: Callable[[], Answer]) -> Future[Answer]:
+        with self._opening_pool:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="ctedge-predict")
-            future = self._pool.submit(work)
-        return await asyncio.wrap_future(future)
+        return self._pool.submit(work)
 
     def end(self) -> bool:
         """Refuse new uses and wait for those that run; whether the model may be freed then.
 
         In a child process it may not: the threads that it would wait for are not there.
+
+        Raises:
+            InferenceFailed: it would wait for a use that waits for it, both in this thread.
         """
         if os.getpid() != self._process:
             return False
-        with self._changed:
-            self._closed = True
-            while self._running:
-                self._changed.wait()
+        if threading.get_ident() in list(self._running.values()):
+            raise InferenceFailed(
+                "the model cannot be closed within a prediction, which it would wait for",
+                found=f"both in the thread {threading.current_thread().name}",
+                expected="close after the prediction; of a signal handler, too",
+                fix="in the handler, set a flag or call sys.exit(), and close the model behind the"
+                " prediction: `with` does so",
+            )
+        self._closed = True
+        for use in list(self._running):
+            with use:
+                pass
         if self._pool is not None:
             self._pool.shutdown()  # what waits in its queue is refused, each by itself
         return True
@@ -94,27 +130,26 @@ class Uses:
         ahead: int,
         keep: bool,
     ) -> Generator[Answer | CTEdgeError, None, None]:
-        """What `in_step` yields, the model kept open while one is judged.
+        """What `InStep` yields, the model kept open while one is prepared or judged.
 
         An item's own error is raised, unless it is to be kept. Of a model that is over, that is
         said whatever else was wrong.
         """
         self._require_usable()
 
-        def judge_here(prepared: Prepared) -> Answer:
-            with self.running():
-                return judge(prepared)
-
-        def checked(outcome: Answer | CTEdgeError) -> Answer | CTEdgeError:
-            if not isinstance(outcome, CTEdgeError):
-                return outcome
+        def failed(error: CTEdgeError) -> CTEdgeError:
             self._require_usable()
-            if keep and outcome.of_one_scan:
-                return outcome
-            raise outcome
+            if keep and error.of_one_scan:
+                return error
+            raise error
 
-        with contextlib.closing(in_step(items, prepare, judge_here, ahead=ahead)) as outcomes:
-            yield from map(checked, outcomes)
+        return InStep(
+            items,
+            lambda item: self.run(prepare, item),
+            lambda prepared: self.run(judge, prepared),
+            ahead=ahead,
+            failed=failed,
+        )
 
     def _require_usable(self) -> None:
         require_process(self._process)
@@ -123,6 +158,25 @@ class Uses:
     def _require_open(self) -> None:
         if self._closed:
             raise model_closed()
+
+
+class _HasUses(Protocol):
+    _uses: Uses
+
+
+Model = TypeVar("Model", bound=_HasUses)
+
+
+def in_use(
+    method: Callable[Concatenate[Model, Asked], Answer],
+) -> Callable[Concatenate[Model, Asked], Answer]:
+    """A method of a loaded model, which is kept open while it runs: see `Uses.run`."""
+
+    @functools.wraps(method)
+    def used(model: Model, /, *args: Asked.args, **named: Asked.kwargs) -> Answer:
+        return model._uses.run(method, model, *args, **named)
+
+    return used
 
 
 _uses: weakref.WeakSet[Uses] = weakref.WeakSet()

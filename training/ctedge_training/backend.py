@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import platform
@@ -10,7 +9,7 @@ import sys
 
 from ctedge import __version__
 from ctedge.errors import RuntimeUnavailable
-from ctedge.extras import require
+from ctedge.extras import import_package, require
 from ctedge.quiet import native_stderr_held_back
 
 
@@ -101,7 +100,7 @@ def on_gpu() -> bool:
 
         return bool(jax.default_backend() == "gpu")
     if backend == "torch":
-        return bool(importlib.import_module("torch").cuda.is_available())
+        return bool(import_package("torch").cuda.is_available())
     import tensorflow
 
     return bool(tensorflow.config.list_physical_devices("GPU"))
@@ -117,7 +116,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": backend,
-        "backend_version": importlib.import_module(backend).__version__,
+        "backend_version": import_package(backend).__version__,
         "numpy": np.__version__,
         "ctedge": __version__,
     }

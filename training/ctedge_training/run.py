@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctedge.errors import OutputError
 from ctedge.files import write_atomic
 from ctedge.run_folder import read_run
 from ctedge.spec import Spec
@@ -21,6 +22,9 @@ from ctedge_training.tasks import TASKS, Task
 HISTORY_FILE = "history.csv"
 CURVES_FILE = "curves.png"
 CHECKPOINT_FILE = "checkpoint.npz"
+
+#: What `ctedge.files` calls a file that is still being written.
+_PARTIAL = ".partial-"
 
 HistoryRow = Mapping[str, float]
 
@@ -80,3 +84,18 @@ def write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+def entries(folder: Path) -> list[str]:
+    """Names in a folder for results, but for what a write leaves that was killed half-way.
+
+    Raises:
+        OutputError: it cannot be looked into.
+    """
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise OutputError(
+            f"cannot look into {folder}", found=error.strerror, fix="name another folder"
+        ) from error
+    return [name for name in names if not name.startswith(_PARTIAL)]

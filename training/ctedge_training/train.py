@@ -16,17 +16,13 @@ from ctedge_training.datasets.source import Source
 from ctedge_training.learning.job import Job
 from ctedge_training.learning.settings import Settings
 from ctedge_training.recipes import turned_to
-from ctedge_training.run import Run
+from ctedge_training.run import Run, entries
 from ctedge_training.tasks import Task
 
 if TYPE_CHECKING:
     import keras
 
     from ctedge_training.learning.checkpoint import Progress
-
-
-#: What `ctedge.files` calls a file that is still being written.
-_PARTIAL = ".partial-"
 
 
 def train(  # noqa: PLR0913
@@ -74,7 +70,7 @@ def train(  # noqa: PLR0913
     require("matplotlib", extra="training", purpose="drawing the curves of a training")
     check_folder(folder, resume=resume)
     check_imagenet(imagenet)
-    if resume and folder.is_dir() and not _begun(folder):
+    if resume and folder.is_dir() and not entries(folder):
         reporter.say(f"{folder}: interrupted before its first checkpoint; starting anew")
         resume = False
     start = None if start_from is None else Run.open(start_from)
@@ -198,7 +194,7 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     Raises:
         OutputError: the folder holds something, and nothing is to be resumed.
     """
-    if not resume and folder.exists() and (not folder.is_dir() or _begun(folder)):
+    if not resume and folder.exists() and (not folder.is_dir() or entries(folder)):
         raise OutputError(
             f"{folder} already exists",
             fix="name another folder, or continue an interrupted training with --resume",
@@ -215,11 +211,6 @@ def check_imagenet(weights: Path | None) -> None:
         from ctedge_training.legacy.densenet import read_published
 
         read_published(weights)
-
-
-def _begun(folder: Path) -> bool:
-    """Whether a folder holds more than a write leaves that was killed before it was whole."""
-    return any(not entry.name.startswith(_PARTIAL) for entry in folder.iterdir())
 
 
 def _check_identity(found: dict[str, Any], job: Job) -> None:

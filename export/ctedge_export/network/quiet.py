@@ -6,7 +6,7 @@ import logging
 import os
 
 from ctedge.errors import MissingExtra
-from ctedge.extras import install_line
+from ctedge.extras import require
 from ctedge.quiet import native_stderr_held_back
 
 _PURPOSE = "exporting a Keras model"
@@ -23,21 +23,14 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    try:
-        with native_stderr_held_back():
-            import tensorflow  # noqa: F401
-            import tf2onnx  # noqa: F401
-            from keras import backend
-    except ImportError as error:
-        raise MissingExtra(
-            f"{_PURPOSE} needs TensorFlow, Keras and tf2onnx",
-            found=f"{type(error).__name__}: {error}",
-            fix=install_line("export"),
-        ) from error
-    if backend.backend() != "tensorflow":
+    with native_stderr_held_back():
+        require("tensorflow", extra="export", purpose=_PURPOSE)
+        require("tf2onnx", extra="export", purpose=_PURPOSE)
+        keras = require("keras", extra="export", purpose=_PURPOSE)
+    if keras.config.backend() != "tensorflow":
         raise MissingExtra(
             f"{_PURPOSE} needs Keras on its TensorFlow backend",
-            found=f"the backend {backend.backend()}",
+            found=f"the backend {keras.config.backend()}",
             expected="tensorflow",
             fix="set KERAS_BACKEND=tensorflow",
         )

@@ -22,6 +22,7 @@ from ctedge_export.triton.configs import (
     whole_config,
 )
 from ctedge_export.triton.network import (
+    NOT_RUN,
     Device,
     Network,
     Runtime,
@@ -137,7 +138,7 @@ def _tell(bundle: ModelBundle, network: Network, say: Say) -> None:
     if network.runtime == "tensorrt":
         machine = origin["machine"]
         say(f"serve it with TensorRT {origin['tensorrt']} on {machine['gpu']}, where its gate was")
-    elif network.device == "cuda":
+    elif network.device == "cuda" and origin["gate"] == NOT_RUN:
         say(f"nothing has compared its answers on {network.name}: do so before you rely on them")
 
 

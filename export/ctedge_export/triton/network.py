@@ -35,6 +35,9 @@ from ctedge_export.gates.runners import HALF_PRECISIONS
 Device = Literal["cpu", "cuda"]
 Runtime = Literal["onnxruntime", "tensorrt"]
 
+#: Of a gate: nothing has compared this file's answers on this runtime and device.
+NOT_RUN = "not run"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network:
@@ -83,7 +86,7 @@ def onnx_network(
         raise RuntimeUnavailable(
             f"{bundle.name} does not have its network in {precision}",
             found=", ".join((FP32, *bundle.variants)),
-            fix=f"add it: ctedge export precision {bundle.argument} --to {precision}",
+            fix=f"add it: {bundle.line_that_adds(precision)}",
         )
     device = device or ("cuda" if precision in HALF_PRECISIONS else "cpu")
     if max_batch is None:
@@ -117,7 +120,7 @@ def onnx_network(
             "member": MODEL_NAME if precision == FP32 else bundle.variant(precision).member,
             "sha256": hashlib.sha256(data).hexdigest(),
             "member_sha256": hashlib.sha256(member).hexdigest(),
-            "gate": "passed" if passed else "not run",
+            "gate": "passed" if passed else NOT_RUN,
         },
     )
 

@@ -25,7 +25,7 @@ from ctedge.batch.sigterm import ended_by_sigterm
 from ctedge.batch.table import Row
 from ctedge.batch.workers import Attempts, Judge, Plan
 from ctedge.cpus import usable_cpus
-from ctedge.errors import RuntimeUnavailable
+from ctedge.errors import RuntimeUnavailable, counted
 from ctedge.extras import require
 from ctedge.runtimes.cuda_driver import find_device, no_device
 
@@ -255,8 +255,9 @@ def _crew(ray: ModuleType, place: str, *, workers: int | None, threads: int, dev
     if not 1 <= crew <= room:
         raise RuntimeUnavailable(
             f"{place} has no room for {'a worker' if crew < 2 else f'{crew} workers'}",
-            found=f"cores {[int(machine.get('CPU', 0)) for machine in machines]}, {gpus} GPUs",
-            expected=f"{threads} cores{' and a GPU' if each else ''} for each",
+            found=f"cores {[int(machine.get('CPU', 0)) for machine in machines]},"
+            f" {counted(gpus, 'GPU')}",
+            expected=f"{counted(threads, 'core')}{' and a GPU' if each else ''} for each",
             fix="take fewer --workers, fewer --threads-per-worker or another --device",
         )
     return Crew(ray=ray, workers=crew, threads=threads, gpus=each)

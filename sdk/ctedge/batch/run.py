@@ -37,17 +37,38 @@ SUFFIX = ".parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A scan without an answer.
+
+    Attributes:
+        id, scan: of its row in the table.
+        kind: the class of the error.
+        message: what the error says, `found` to `fix`.
+    """
+
+    id: str
+    scan: str
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        """The row, and what happened to it, in one line."""
+        row = self.scan if self.id == self.scan else f"{self.id} ({self.scan})"
+        return f"{row}: {self.kind}: {self.message.splitlines()[0]}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchSummary:
     """How a batch ended.
 
     Attributes:
         output: the results.
-        failures: (scan, class of the error, what it says) of each scan without an answer.
+        failures: the scans without an answer, in the table's order.
         runtimes: how many answers came from which runtime; one, unless machines differ.
     """
 
     output: Path
-    failures: tuple[tuple[str, str, str], ...]
+    failures: tuple[Failure, ...]
     runtimes: Mapping[str, int]
 
     @property
@@ -58,7 +79,7 @@ class BatchSummary:
     @property
     def errors(self) -> dict[str, int]:
         """How many scans failed with which class of error."""
-        return dict(Counter(kind for _, kind, _ in self.failures))
+        return dict(Counter(failure.kind for failure in self.failures))
 
 
 def run_batch(  # noqa: PLR0913 - one keyword an independent choice
@@ -103,7 +124,11 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
         MissingExtra: Ray or pyarrow is absent.
     """
     if output.suffix != SUFFIX:
-        raise OutputError(f"{output} is no Parquet file", expected=f"a name that ends in {SUFFIX}")
+        raise OutputError(
+            f"{output} is no name of a Parquet file",
+            expected=f"a name that ends in {SUFFIX}",
+            fix="name it so",
+        )
     bundle = ModelBundle.load(model)
     table = read_table(source, reserved=columns_of(bundle.task))
     plan = Plan(
@@ -118,6 +143,7 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
     )
     asked = {"table": table.digest, "folder": str(table.folder), **plan.record()}
     resume = resume or retry_failed
+    free = not output.exists()
     written = _written(output, asked, bundle.task, resume=resume)
     if retry_failed:
         written = answers_of(written)
@@ -141,6 +167,11 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
                 fix="go on with the same command and --resume",
             )
         outcomes = [done[index] for index in range(len(table.rows))]
+        if free and output.exists():
+            raise OutputError(
+                f"{output} was written by another program meanwhile",
+                fix="move it away, then go on with the same command and --resume",
+            )
         write_results(output, table, outcomes, task=bundle.task, asked=asked)
         journal.remove()
     return _summary(output, table.rows, outcomes)
@@ -156,7 +187,8 @@ def _written(output: Path, asked: dict[str, Any], task: str, *, resume: bool) ->
         return {}
     if not resume:
         raise OutputError(
-            f"{output} already exists", fix="name another output, or remove this one first"
+            f"{output} already exists",
+            fix="name another output; or judge again what failed in it, with --retry-failed",
         )
     refuse_others(output, read_asked(output), asked)
     return dict(enumerate(read_outcomes(output, task)))
@@ -190,7 +222,12 @@ def _summary(output: Path, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> 
     return BatchSummary(
         output=output,
         failures=tuple(
-            (row.scan, outcome["error"]["type"], outcome["error"]["message"])
+            Failure(
+                id=row.id,
+                scan=row.scan,
+                kind=outcome["error"]["type"],
+                message=outcome["error"]["message"],
+            )
             for row, outcome in zip(rows, outcomes, strict=True)
             if "error" in outcome
         ),

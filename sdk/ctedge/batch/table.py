@@ -24,6 +24,9 @@ MAX_BYTES = 1 << 28
 #: spoil terminals and whatever reads the results line by line.
 _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
+#: Of some programs the first sign of a file; twice, where one wrote before another.
+_BYTE_ORDER_MARK = "\ufeff"
+
 #: AcquisitionNumber as DICOM writes it: an integer string, PS3.5 6.2 (IS).
 _NUMBER = re.compile(r"[+-]?[0-9]{1,11}")
 
@@ -78,7 +81,7 @@ def read_table(path: Path, *, reserved: Collection[str] = ()) -> Table:
     """
     data = _read(path)
     try:
-        lines = list(_rows(data.decode("utf-8-sig")))
+        lines = list(_rows(data.decode("utf-8").lstrip(_BYTE_ORDER_MARK)))
     except (UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, error) from error
     if not lines:

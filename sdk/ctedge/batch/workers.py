@@ -11,9 +11,8 @@ from typing import Any
 
 import ctedge
 from ctedge.batch.cores import claim_cores
-from ctedge.clock import Clock
+from ctedge.doors.chosen import predict_chosen
 from ctedge.errors import CTEdgeError, DeviceLost, DigestMismatch, RuntimeUnavailable, WorkerLost
-from ctedge.readers import read_scan
 
 #: A scan whose worker died is judged once more, by another process.
 ATTEMPTS = 2
@@ -101,27 +100,14 @@ class Judge:
         except CTEdgeError as error:
             return {"fatal": error.as_dict()}
         try:
-            return {"answer": self._answer(door, path, reading)}
+            asked = {"assess": self._plan.assess, "strict": self._plan.strict}
+            return {"answer": predict_chosen(door, path, reading, **asked).to_json()}
         except DeviceLost:
             raise
         except CTEdgeError as error:
             return {"error": described(error)} if error.of_one_scan else {"fatal": error.as_dict()}
         except Exception as error:  # noqa: BLE001 - one scan's failure is not the others'
             return {"error": described(error)}
-
-    def _answer(self, door: Any, path: str, reading: Mapping[str, Any]) -> dict[str, Any]:
-        asked = {"assess": self._plan.assess, "strict": self._plan.strict}
-        if not reading:
-            plain: dict[str, Any] = door.predict(path, **asked).to_json()
-            return plain
-        clock = Clock()
-        with clock.stage("read"):
-            scan = read_scan(path, **reading)
-        answer: dict[str, Any] = door.predict(scan, **asked).to_json()
-        timings = answer["timings_ms"]
-        for stage, ms in clock.finish().items():  # before the door was given it
-            timings[stage] = round(timings[stage] + ms, 3)
-        return answer
 
     def _load(self) -> Any:
         if self._door is None:

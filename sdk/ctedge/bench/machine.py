@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ctedge.cpus import usable_cpus
+from ctedge.cpus import cpu_quota, usable_cpus
+from ctedge.errors import counted
 from ctedge.extras import version_of
 from ctedge.runtimes.cuda_driver import find_device
 from ctedge.runtimes.versions import VERSIONS
@@ -27,7 +28,6 @@ PACKAGES = ("ctedge", "numpy", *VERSIONS)
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CPUS = Path("/sys/devices/system/cpu")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _STATUS = Path("/proc/self/status")
 
 
@@ -38,7 +38,7 @@ class BenchMachine:
     Attributes:
         cpu: the model's name.
         flags: those of `FLAGS` that it has.
-        cores_usable, cores: by this process' affinity, and in all.
+        cores_usable, cores: by this process' affinity and its quota, and in all.
         cpu_quota: cores' worth of time a container may use; None: no limit.
         governors: frequency governors of the usable cores, without repeats.
         mhz, mhz_most: of the first usable core, now and at most.
@@ -79,7 +79,7 @@ class BenchMachine:
             flags=tuple(flag for flag in FLAGS if flag in has),
             cores_usable=usable_cpus(),
             cores=os.cpu_count() or 1,
-            cpu_quota=_quota(),
+            cpu_quota=cpu_quota(),
             governors=tuple(sorted(str(one) for one in governors)) or None,
             mhz=_mhz(clock / "scaling_cur_freq"),
             mhz_most=_mhz(clock / "cpuinfo_max_freq"),
@@ -99,8 +99,8 @@ class BenchMachine:
         said = []
         if self.load is not None and self.load > BUSY_SHARE * self.cores:
             said.append(
-                f"busy: a load of {self.load:.1f} on {self.cores} cores before anything was"
-                " measured; stop the other work, or take these figures for what they are then"
+                f"busy: a load of {self.load:.1f} on {counted(self.cores, 'core')} before anything"
+                " was measured; stop the other work, or take these figures for what they are then"
             )
         if self.governors is not None and self.governors != ("performance",):
             said.append(
@@ -110,7 +110,8 @@ class BenchMachine:
         if self.cpu_quota is not None and self.cpu_quota < self.cores_usable:
             said.append(
                 f"quota: the container may use {self.cpu_quota:g} cores' time, and runtimes start"
-                f" {self.cores_usable} threads: they will be held up; pin it to whole cores"
+                f" {counted(self.cores_usable, 'thread')}: they will be held up; pin it to whole"
+                " cores"
             )
         return tuple(said)
 
@@ -142,12 +143,6 @@ def _boost() -> bool | None:
         return off == "0"
     on = _line(_CPUS / "cpufreq" / "boost")
     return None if on is None else on == "1"
-
-
-def _quota() -> float | None:
-    """Of a container under control groups version 2: microseconds allowed, and of how many."""
-    allowed, _, period = (_line(_QUOTA) or "max").partition(" ")
-    return int(allowed) / int(period) if allowed.isdigit() and period.isdigit() else None
 
 
 def _mhz(path: Path) -> float | None:

@@ -15,7 +15,9 @@ import numpy as np
 
 from ctedge.bench.machine import peak_memory_bytes
 from ctedge.bench.settings import LEAST_REPEATS, Settings
+from ctedge.bench.shown import Shown
 from ctedge.bench.summary import Samples, Summary, whole_ns
+from ctedge.doors.chosen import predict_chosen
 from ctedge.doors.door import Door
 from ctedge.runtimes import Runtime
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
@@ -45,7 +47,6 @@ class Run:
         samples_ns: wall time of each stage, in the order of the answers, resolution 1000 ns. Also
             "device", a run on the device of what already lies there, and "launch", what asking for
             it takes the host; only where the runtime tells.
-        in_memory: there was nothing to read.
         peak_memory_bytes: the most that the process has held until then, all of it counted.
         uncaptured: why an engine's runs are not launched as one CUDA graph; None where they are.
     """
@@ -56,7 +57,6 @@ class Run:
     first_ms: dict[str, float]
     warm_up: int
     samples_ns: dict[str, Samples]
-    in_memory: bool
     peak_memory_bytes: int | None
     uncaptured: str | None = None
 
@@ -104,10 +104,9 @@ class Run:
 def measure(  # noqa: PLR0913 - what is measured, on what, how, and what loading said
     door: Door[Any],
     runtime: Runtime,
-    source: Any,
+    shown: Shown,
     settings: Settings,
     *,
-    in_memory: bool,
     loaded: str,
     load_ms: float,
 ) -> Run:
@@ -116,9 +115,8 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how, and what loading
     Args:
         door: which answers.
         runtime: what runs in it.
-        source: what it is shown, again and again.
+        shown: what it is shown, again and again.
         settings: how often.
-        in_memory: there is nothing to read.
         loaded, load_ms: as of `Run`.
 
     Raises:
@@ -126,10 +124,11 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how, and what loading
         InferenceFailed: the network did not answer.
     """
     samples: dict[str, list[int]] = {}
+    untimed = ("read",) if shown.in_memory else ()
 
     def answer() -> dict[str, float]:
-        timings: dict[str, float] = door.predict(source).timings_ms
-        return {name: ms for name, ms in timings.items() if not (in_memory and name == "read")}
+        timings = predict_chosen(door, shown.source, shown.reading).timings_ms
+        return {stage: ms for stage, ms in timings.items() if stage not in untimed}
 
     def timed() -> None:
         taken = {name: whole_ns(ms) for name, ms in answer().items()}
@@ -148,7 +147,6 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how, and what loading
         first_ms=first_ms,
         warm_up=warmed,
         samples_ns={name: np.array(found, np.int64) for name, found in samples.items()},
-        in_memory=in_memory,
         peak_memory_bytes=peak_memory_bytes(),
         uncaptured=runtime.uncaptured if isinstance(runtime, TensorrtEngine) else None,
     )

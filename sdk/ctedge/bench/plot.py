@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ctedge.bench.measure import JUDGED
 from ctedge.bench.report import Report
 from ctedge.bench.summary import Samples
+from ctedge.errors import counted
 from ctedge.files import write_atomic
 from ctedge.montage import GLYPHS, drawable, png_of, require_png
 
@@ -69,10 +70,11 @@ def _caption(report: Report) -> list[str]:
     scan = "a synthetic scan in memory" if report.in_memory else "a file"
     size = "" if report.shape is None else f", {' x '.join(map(str, report.shape))}"
     machine = report.machine
+    cores = f"{machine.cores_usable} of {counted(machine.cores, 'core')}"
     gpu = [] if machine.gpu is None else [str(machine.gpu["gpu"])]
     return [
         f"{report.bundle} on {scan}{size}",
-        ", ".join([machine.cpu, f"{machine.cores_usable} of {machine.cores} cores", *gpu]),
+        ", ".join([machine.cpu, cores, *gpu]),
         f"{report.started[:16].replace('T', ' ')} UTC",
     ]
 

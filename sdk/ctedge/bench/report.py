@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +13,7 @@ from ctedge.bench.candidates import candidates
 from ctedge.bench.machine import BenchMachine
 from ctedge.bench.measure import Run, measure
 from ctedge.bench.settings import Settings
+from ctedge.bench.shown import shown_to
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.doors.by_task import door_class
 from ctedge.errors import (
@@ -21,19 +22,11 @@ from ctedge.errors import (
     InferenceFailed,
     RuntimeUnavailable,
 )
-from ctedge.phantom import draw_patient, render
-from ctedge.readers import read_scan, read_slices
-from ctedge.readers.picture import is_picture
 from ctedge.runtimes import Device, RuntimeName
 from ctedge.runtimes.candidate import Candidate
 from ctedge.runtimes.choice import Verdict, choose, load, refusal, refusal_of_all
-from ctedge.scan import CTScan
 
 SCHEMA_VERSION = 1
-
-#: As the scans of MosMed, which the published networks learnt from, have it.
-PHANTOM_SHAPE = (512, 512, 41)
-_PHANTOM_SEED, _LESION_SHARE = 0, 0.2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +85,7 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
     device: Device | None = None,
     runtime: RuntimeName | None = None,
     precision: str | None = None,
+    reading: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> Report:
@@ -99,11 +93,11 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
 
     Args:
         bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
-        source: a scan or picture, read anew for every answer; None renders a phantom of
-            `PHANTOM_SHAPE` into memory.
+        source: a scan or picture, read anew for every answer; None renders a phantom into memory.
         every: all candidates that fit what is named and open here; else the one that is chosen.
         device, runtime, precision: as `ctedge.runtimes.open_runtime` takes them; what is named is
             strict. With `every`, the device "auto" means all there are, also an Intel GPU.
+        reading: options of `read_scan` by their names, for a scan of DICOM.
         settings: how often.
         say: is told what goes on.
 
@@ -122,7 +116,7 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
     if every:
         wanted = candidates(verified, device=device, runtime=runtime, precision=precision)
     say("rendering a synthetic scan" if source is None else "reading the scan")
-    shown, shape = _input(verified, source)
+    shown = shown_to(verified, source, reading or {})
 
     def run(one: Candidate | None) -> Run:
         start = time.perf_counter()
@@ -138,7 +132,6 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
                 choice.runtime,
                 shown,
                 asked,
-                in_memory=source is None,
                 loaded=next(found.reason for found in choice.verdicts if found.state == "taken"),
                 load_ms=load_ms,
             )
@@ -159,26 +152,11 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
     return Report(
         bundle=verified.name,
         digest=verified.digest,
-        shape=shape,
-        in_memory=source is None,
+        shape=shown.shape,
+        in_memory=shown.in_memory,
         settings=asked,
         machine=machine,
         runs=tuple(runs),
         refused=tuple(refused),
         started=started,
     )
-
-
-def _input(
-    bundle: ModelBundle, source: str | Path | None
-) -> tuple[CTScan | str, tuple[int, int, int] | None]:
-    """What is shown to each runtime; a file is read once beforehand, to be refused early."""
-    if source is None:
-        phantom = render(
-            draw_patient(_PHANTOM_SEED, lesion_share=_LESION_SHARE), shape=PHANTOM_SHAPE
-        )
-        scan = CTScan.from_oriented(phantom.voxels, phantom.affine, source="phantom")
-        return scan, scan.shape
-    if bundle.task == "slices":
-        return str(source), None if is_picture(source) else read_slices(source).shape
-    return str(source), read_scan(source).shape

@@ -8,6 +8,7 @@ from ctedge.bench.machine import BenchMachine
 from ctedge.bench.measure import DEVICE, LAUNCH, Run
 from ctedge.bench.report import Report
 from ctedge.bench.summary import Summary
+from ctedge.errors import counted
 from ctedge.runtimes.choice import Verdict
 
 _COLUMNS = ("p50", "p95", "p99", "mean")
@@ -49,7 +50,7 @@ def _input(report: Report) -> str:
 def _machine(machine: BenchMachine) -> Iterator[str]:
     facts = [
         machine.cpu,
-        f"{machine.cores_usable} of {machine.cores} cores",
+        f"{machine.cores_usable} of {counted(machine.cores, 'core')}",
         " ".join(machine.flags) or "no vector flags known",
         "governor " + (", ".join(machine.governors) if machine.governors else "not readable"),
     ]

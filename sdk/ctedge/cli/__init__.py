@@ -24,6 +24,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ctedge
+from ctedge.__main__ import INTERRUPTED as INTERRUPTED
+from ctedge.__main__ import say_interrupted
 from ctedge.cli.group import Group
 from ctedge.errors import CTEdgeError
 
@@ -32,9 +34,6 @@ COMMANDS = ("demo", "predict", "batch", "assess", "inspect", "doctor", "bench", 
 
 #: Other packages add commands to `ctedge` through this group; each entry names a typer app.
 COMMAND_GROUP = "ctedge.commands"
-
-#: The exit code of a command that Ctrl-C ended.
-INTERRUPTED = 130
 
 _PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -50,7 +49,7 @@ class _Commands(Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # which typer would answer with the exit code alone
-            _say_interrupted()
+            say_interrupted()
             raise typer.Exit(INTERRUPTED) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -142,14 +141,6 @@ def main() -> None:
     except (OSError, MemoryError) as error:
         what = "not enough memory" if isinstance(error, MemoryError) else str(error)
         _end(CTEdgeError(what, fix="check permissions, free disk space and free memory"), 1)
-    except KeyboardInterrupt:
-        _say_interrupted()
-        sys.exit(INTERRUPTED)
-
-
-def _say_interrupted() -> None:
-    with contextlib.suppress(OSError):
-        typer.echo("interrupted", err=True)
 
 
 def _end(error: CTEdgeError, exit_code: int) -> NoReturn:

@@ -77,6 +77,7 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Judge a table of scans in many processes; one that fails is recorded, and stops no other."""
     from ctedge.batch import run_batch
+    from ctedge.batch.journal import folder_of
     from ctedge.bundle.model_bundle import ModelBundle
     from ctedge.cli.output import print_origin
     from ctedge.progress import bar
@@ -100,9 +101,9 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
                 begin=begin,
             )
     except (KeyboardInterrupt, SystemExit) as end:  # Ctrl-C, SIGTERM
-        typer.echo(
-            "stopped; finished scans are kept: go on with the same command and --resume", err=True
-        )
+        kept = "finished scans are kept: go on with the same command and --resume"
+        begun = folder_of(output).exists()
+        typer.echo(f"stopped; {kept if begun else 'no scan was finished'}", err=True)
         if isinstance(end, SystemExit):
             raise
         raise typer.Exit(INTERRUPTED) from None
@@ -126,11 +127,10 @@ def _document(summary: BatchSummary) -> dict[str, object]:
 
 
 def _print(summary: BatchSummary) -> None:
-    from ctedge.errors import CTEdgeError
+    from ctedge.errors import printable
 
-    for scan, kind, message in summary.failures[:_SHOWN]:
-        # CTEdgeError makes what comes from outside harmless to a terminal.
-        typer.echo(str(CTEdgeError(f"failed: {scan}: {kind}: {message.splitlines()[0]}")), err=True)
+    for failure in summary.failures[:_SHOWN]:
+        typer.echo(printable(f"failed: {failure}"), err=True)
     if len(summary.failures) > _SHOWN:
         typer.echo(f"failed: {len(summary.failures) - _SHOWN} more, see the results", err=True)
     on = ", ".join(f"{count} on {name}" for name, count in sorted(summary.runtimes.items()))

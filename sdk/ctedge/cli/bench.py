@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from ctedge.cli.options import DeviceOption, PrecisionOption
+from ctedge.cli.options import (
+    AcquisitionOption,
+    DeviceOption,
+    OnGapOption,
+    PrecisionOption,
+    SelectOption,
+    SeriesOption,
+)
 
 #: Files of a folder, at most, among which one of DICOM is looked for.
 _LOOKED_AT = 100
@@ -36,6 +44,10 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         ),
     ] = None,
     precision: PrecisionOption = None,
+    series: SeriesOption = None,
+    acquisition: AcquisitionOption = None,
+    select: SelectOption = None,
+    on_gap: OnGapOption = "error",
     repeats: Annotated[int, typer.Option(min=2, help="Timed answers at most.")] = 50,
     warm_up: Annotated[int, typer.Option(min=0, help="Answers before them at most.")] = 5,
     seconds: Annotated[
@@ -60,6 +72,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from ctedge.cli.outputs import require_places
     from ctedge.files import write_atomic
     from ctedge.montage import require_png
+    from ctedge.readers import given_options
 
     try:
         settings = Settings(repeats=repeats, warm_up=warm_up, seconds=seconds)
@@ -67,9 +80,13 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise typer.BadParameter(str(error)) from error
     if scan is None:
         _require_no_scan(bundle)
-    require_places({"--json": json_file if json_file != "-" else None, "--plot": plot}, scan)
+    outputs = {"--json": None if json_file == "-" else json_file, "--plot": plot}
+    require_places(outputs, scan, [bundle])
     if plot is not None:
         require_png(plot)
+    reading = given_options(
+        {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
+    )
     with Console(stderr=True).status("starting") as status:
         report = measure(
             bundle,
@@ -78,24 +95,43 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
             device=device,
             runtime=None if runtime == "all" else runtime,
             precision=precision,
+            reading=reading,
             settings=settings,
             say=status.update,
         )
-    # The bundle as typed; never the path of the scan, which may name a patient.
-    command = ["ctedge", "bench", bundle, *(["SCAN"] if scan else []), "--device", device]
-    for option, value in (("--runtime", runtime), ("--precision", precision)):
-        command += [option, value] if value else []
-    command += ["--repeats", f"{repeats}", "--warm-up", f"{warm_up}", "--seconds", f"{seconds:g}"]
+    options: dict[str, object] = {
+        "device": device,
+        "runtime": runtime,
+        "precision": precision,
+        **reading,
+        "repeats": repeats,
+        "warm_up": warm_up,
+        "seconds": f"{seconds:g}",
+    }
+    command = _command(bundle, scan, options)
     document = json.dumps(report.to_json(command=command)) + "\n"
-    if json_file == "-":
-        typer.echo(document, nl=False)
-    else:
-        for line in report_lines(report):
-            typer.echo(line)
+    # First what is kept: whoever reads the table may hang up.
     if json_file not in (None, "-"):
         write_atomic(json_file, document)
     if plot is not None:
         plot_png(report, plot)
+    if json_file == "-":
+        typer.echo(document, nl=False)
+        return
+    for line in report_lines(report):
+        typer.echo(line)
+
+
+def _command(bundle: str, scan: str | None, options: Mapping[str, object]) -> list[str]:
+    """The words that ask for this again, but for what may name a patient: a path, a series.
+
+    The bundle is named as it was typed.
+    """
+    words = ["ctedge", "bench", bundle, *(["SCAN"] if scan else [])]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", "UID" if name == "series" else f"{value}"]
+    return words
 
 
 def _require_no_scan(bundle: str) -> None:

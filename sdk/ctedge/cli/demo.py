@@ -37,7 +37,10 @@ def demo(
         write_nifti(phantom, scan)
         montage = output / f"synthetic_{seed}_montage.png"
         montage_png(
-            phantom.voxels, montage, caption=f"SYNTHETIC {seed} - LESIONS {phantom.score:.0f} %"
+            phantom.voxels,
+            montage,
+            mark_sides=True,
+            caption=f"SYNTHETIC {seed} - LESIONS {phantom.score:.0f} %",
         )
     x, y, z = phantom.voxels.shape
     size = " x ".join(f"{mm:.2f}" for mm in phantom.spacing_mm)

@@ -33,7 +33,7 @@ def check(
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        from ctedge.cli.output import counted
+        from ctedge.errors import counted
 
         places: dict[tuple[str, str], list[str]] = {}
         for finding in findings:

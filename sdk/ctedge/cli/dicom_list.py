@@ -166,7 +166,7 @@ _MARKS = {True: ("fit", "green"), False: ("not fit", "yellow")}
 
 def _said(row: dict[str, Any]) -> str:
     """What is known of a series, in one line."""
-    from ctedge.cli.output import counted
+    from ctedge.errors import counted
 
     facts = [row["modality"], counted(row["files"], "file")]
     if row["slices"]:

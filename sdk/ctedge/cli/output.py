@@ -30,11 +30,6 @@ def shown(*parts: tuple[str, str]) -> Text:
     return Text.assemble(*((printable(text).replace("\n", "\\n"), look) for text, look in parts))
 
 
-def counted(count: int, thing: str) -> str:
-    """A number and what it counts, as in "1 file", "2 files"."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
 def print_result(document: dict[str, Any]) -> None:
     """One result, as the `to_json` of any door's prediction gives it, as a short table."""
     rows = _rows_of(document)

@@ -1,4 +1,4 @@
-"""Where a command may write: a place that can be written, and never over what it reads."""
+"""Where a command may write: a place that can be written, and none of what it reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,16 +15,19 @@ import typer
 Places = Mapping[str, str | Path | None]
 
 
-def require_places(outputs: Places, scan: str | None) -> None:
+def require_places(outputs: Places, scan: str | None, bundles: Iterable[str]) -> None:
     """Refuse, before minutes of work, what could not or must not be written after them.
 
     Args:
         outputs: by the options that name them; None where one is not given.
         scan: what is read; None where nothing is.
+        bundles: the models that answer, as they are named.
 
     Raises:
-        OutputError: a place cannot be written, or two names lead to one file.
+        OutputError: a place cannot be written, or lies inside of a bundle; or two names lead to one
+            file.
     """
+    _require_no_member(outputs, bundles)
     for option, path in outputs.items():
         if path is not None:
             _require_place(option, path)
@@ -64,18 +67,39 @@ def _require_apart(places: Places) -> None:
             _refuse(f"{one} and {other} name one file", found, option=one)
 
 
+def _require_no_member(outputs: Places, bundles: Iterable[str]) -> None:
+    """Refuse a place inside of a bundle, which is none any more with one file too many."""
+    from ctedge.bundle.files import find_bundle
+    from ctedge.errors import BundleError
+
+    for bundle in bundles:
+        try:
+            folder = find_bundle(bundle)
+        except BundleError:
+            continue  # what is none is refused where it is loaded
+        for option, path in _inside(folder, outputs):
+            _refuse(
+                f"{option} names a file inside of the bundle {bundle}", f"{path}", option=option
+            )
+
+
 def _require_no_slice(outputs: Places, scan: Path) -> None:
     """Refuse to take the place of a DICOM file of the folder that is read."""
     from ctedge.readers.dicom.gather import is_dicom
 
     if not scan.is_dir():
         return
-    folder = scan.resolve()
-    for option, path in outputs.items():
-        if path is None or folder not in Path(path).resolve().parents:
-            continue
-        if is_dicom(Path(path)):
+    for option, path in _inside(scan, outputs):
+        if is_dicom(path):
             _refuse(f"{option} names a file of SCAN", f"{path}, a DICOM file", option=option)
+
+
+def _inside(folder: Path, outputs: Places) -> Iterator[tuple[str, Path]]:
+    """The outputs that lie in a folder, by whatever way they are named; none need stand yet."""
+    root = Path(os.path.realpath(folder))
+    for option, path in outputs.items():
+        if path is not None and root in Path(os.path.realpath(path)).parents:
+            yield option, Path(path)
 
 
 def _is_same(one: Path, other: Path) -> bool:

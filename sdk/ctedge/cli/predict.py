@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,31 +79,29 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     from ctedge.quality import looking_once
     from ctedge.readers.picture import is_picture
 
+    models = model or shipped_bundles()
     explain = heatmap is not None or overlay is not None
     if explain and len(scans) > 1:
         raise typer.BadParameter("--heatmap and --overlay take one scan at a time")
     if explain:
-        _require_maps(heatmap, overlay, scans[0])  # not after minutes
+        _require_maps(heatmap, overlay, scans[0], models)  # not after minutes
     if explain and runtime is None and precision is None and device != "gpu":
         runtime, precision = "onnxruntime", "fp32"  # nothing else draws the finest map
     how = {"series": series, "acquisition": acquisition, "select": select, "on_gap": on_gap}
+    asked = {"assess": assess, "strict": strict, "explain": explain}
     failed = answered = False
     with ExitStack() as stack:
         stack.enter_context(looking_once())
-        doors = load_doors(
-            model or shipped_bundles(), device=device, runtime=runtime, precision=precision
-        )
+        doors = load_doors(models, device=device, runtime=runtime, precision=precision)
         for door in doors:
             stack.enter_context(door)
         for path in scans:
             try:
                 judge = _of_picture if is_picture(path) else _of_scan
-                for result, shared in judge(
-                    path, doors, how, assess=assess, strict=strict, explain=explain
-                ):
+                for result in judge(path, doors, how, **asked):
                     if explain and not answered:
                         _write_maps(result, heatmap, overlay)
-                    _say(_with_shared(result.to_json(), shared), as_json=as_json)
+                    _say(result.to_json(), as_json=as_json)
                     answered = True
             except CTEdgeError as error:
                 wait_for_networks(doors)  # that there is none is no scan's fault, and raised here
@@ -121,29 +119,32 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 def _of_scan(
     path: str, doors: list[Door[Any]], how: dict[str, Any], *, explain: bool, **asked: bool
-) -> Iterator[tuple[Any, dict[str, float]]]:
-    """What each model answers, and how long it took in ms to read the scan, and to look at it.
+) -> Iterator[Any]:
+    """What each model answers. The scan is read once, and looked at once (`looking_once`).
 
-    Both are done once (`looking_once`), for the first model.
+    The time of both is in the timings of each answer.
     """
-    import time
+    from dataclasses import replace
 
+    from ctedge.clock import Clock, with_earlier
     from ctedge.readers import read_scan, read_slices
 
     read = read_slices if all(door.bundle.task == "slices" for door in doors) else read_scan
-    start = time.perf_counter()
-    scan = read(path, **how)
-    shared = {"read": (time.perf_counter() - start) * 1e3}
+    clock = Clock()
+    with clock.stage("read"):
+        scan = read(path, **how)
+    earlier_ms = clock.stages_ms
     for number, door in enumerate(doors):
         result = door.predict(scan, explain=explain and not number, **asked)
-        if not number and "assess" in result.timings_ms:
-            shared["assess"] = result.timings_ms["assess"]
-        yield result, shared
+        timings_ms = result.timings_ms
+        yield replace(result, timings_ms=with_earlier(timings_ms, earlier_ms))
+        if not number and "assess" in timings_ms:
+            earlier_ms = {**earlier_ms, "assess": timings_ms["assess"]}
 
 
 def _of_picture(
     path: str, doors: list[Door[Any]], how: dict[str, Any], *, explain: bool, **asked: bool
-) -> Iterator[tuple[Any, dict[str, float]]]:
+) -> Iterator[Any]:
     """What the models for slices answer; where there is none, what any other says of pictures."""
     from ctedge.readers import refuse_options
     from ctedge.slices import SliceClassifier
@@ -151,7 +152,7 @@ def _of_picture(
     refuse_options(path, how)
     fitting = [door for door in doors if isinstance(door, SliceClassifier)] or doors
     for number, door in enumerate(fitting):
-        yield door.predict(path, explain=explain and not number, **asked), {}
+        yield door.predict(path, explain=explain and not number, **asked)
 
 
 def _say(document: dict[str, Any], *, as_json: bool) -> None:
@@ -163,13 +164,15 @@ def _say(document: dict[str, Any], *, as_json: bool) -> None:
         print_result(document)
 
 
-def _require_maps(heatmap: Path | None, overlay: Path | None, scan: str) -> None:
+def _require_maps(
+    heatmap: Path | None, overlay: Path | None, scan: str, models: Sequence[str]
+) -> None:
     """Refuse maps that could not, or must not, be written where they are wanted."""
     from ctedge.cli.outputs import require_places
     from ctedge.montage import require_png
     from ctedge.nifti_writer import require_nifti
 
-    require_places({"--heatmap": heatmap, "--overlay": overlay}, scan)
+    require_places({"--heatmap": heatmap, "--overlay": overlay}, scan, models)
     if heatmap is not None:
         require_nifti(heatmap)
     if overlay is not None:
@@ -189,13 +192,3 @@ def _write_maps(result: Any, heatmap: Path | None, overlay: Path | None) -> None
     if overlay is not None:
         caption = f"{answer.explanation.method}: {said}"
         answer.explanation.write_overlay(overlay, caption=caption)
-
-
-def _with_shared(document: dict[str, Any], shared: dict[str, float]) -> dict[str, Any]:
-    """What was done once for all models: count that time in each of them."""
-    timings = document["timings_ms"]
-    for stage, ms in shared.items():
-        if stage in timings:
-            timings["total"] = round(timings["total"] - timings[stage] + ms, 3)
-            timings[stage] = round(ms, 3)
-    return document

@@ -33,8 +33,9 @@ from ctedge.deidentify.instance import check_pixels
 from ctedge.deidentify.reading import NotForUs, Refused, pydicom_held_back, read
 from ctedge.deidentify.suspicion import suspicions
 from ctedge.deidentify.uids import NEW_UID, PSEUDONYM, REFERENCE_CHARACTERS, Keyed
-from ctedge.errors import CTEdgeError, ScanNotFound
+from ctedge.errors import CTEdgeError, ScanNotFound, counted
 from ctedge.extras import require
+from ctedge.readers.dicom.opening import kind_of
 
 #: Changes that say nothing of a file that declares itself de-identified: a new pseudonym for a
 #: pseudonym, a new UID for a new UID, another shift of shifted dates.
@@ -90,7 +91,7 @@ def check_folder(
     if not any(one.dicom for one in facts):
         raise ScanNotFound(
             f"{folder}: no DICOM file in this folder or below it",
-            found=f"{len(paths)} other files",
+            found=counted(len(paths), "other file"),
             fix="name a folder with DICOM files",
         )
     found = [finding for one in facts for finding in one.findings]
@@ -146,7 +147,7 @@ def _examine(root: Path, path: Path) -> Facts:
         except CTEdgeError as error:
             what = f"{error.what}: {error.found}" if error.found else error.what
         except Exception as error:  # noqa: BLE001  (pydicom raises many kinds on damaged values)
-            what = f"damaged: {type(error).__name__}"
+            what = f"damaged: {kind_of(error)}"
     return _unreadable(root, path, what)
 
 

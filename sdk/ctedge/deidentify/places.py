@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from ctedge.errors import InputError, OutputError, ScanNotFound
+from ctedge.errors import InputError, OutputError, ScanNotFound, counted
 
 
 def separate(source: Path, output: Path) -> tuple[Path, Path]:
@@ -55,7 +55,7 @@ def check_holds_dicom(source: Path) -> None:
             return  # what cannot be read is named when its turn comes
     raise ScanNotFound(
         f"{source}: no DICOM file in this folder or below it",
-        found=f"{len(paths)} other files",
+        found=counted(len(paths), "other file"),
         fix="name the folder with DICOM files",
     )
 

@@ -17,7 +17,7 @@ from ctedge.deidentify.frames import SYNTAXES
 from ctedge.deidentify.suspicion import MEDIA_DIRECTORY
 from ctedge.errors import CTEdgeError, UnreadableScan
 from ctedge.extras import require
-from ctedge.readers.dicom.opening import MAX_HEADER_READS, MAX_ITEMS
+from ctedge.readers.dicom.opening import MAX_HEADER_READS, MAX_ITEMS, kind_of
 
 #: Larger is no CT: 2 GiB.
 MAX_FILE_BYTES = 2 << 30
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 def damaged(error: Exception) -> UnreadableScan:
     """What to raise for what pydicom stumbles over; its own words may quote a value."""
-    return UnreadableScan("the DICOM file is damaged", found=type(error).__name__, fix=COPY_AGAIN)
+    return UnreadableScan("the DICOM file is damaged", found=kind_of(error), fix=COPY_AGAIN)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from ctedge.deidentify.findings import Facts, Finding, Kind
 from ctedge.deidentify.uids import REFERENCE_CHARACTERS
 from ctedge.deidentify.words import KNOWN_WORDS
+from ctedge.errors import counted
 
 #: What tells patients, studies, series and instances apart.
 _IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -101,7 +102,7 @@ def of_folder(place: str, members: list[Facts]) -> list[Finding]:
     fits = {one.reference_fits for one in known}
     if False in fits:
         count = sum(one.reference_fits is False for one in known)
-        what = f"(0040,0275)[0](0040,0009) is not the folder's name in {count} files"
+        what = f"(0040,0275)[0](0040,0009) is not the folder's name in {counted(count, 'file')}"
         found.append(_finding("reference", place, what))
     if None in fits and len(fits) > 1:
         found.append(_finding("reference", place, "some files have no reference number"))

@@ -14,7 +14,7 @@ import re
 import secrets
 from pathlib import Path
 
-from ctedge.errors import InputError
+from ctedge.errors import InputError, counted
 from ctedge.files import write_atomic
 
 #: Fewer bytes could be guessed; more than this is no key.
@@ -91,7 +91,7 @@ def read_key(path: Path) -> bytes:
     if not low <= len(key) <= high:
         raise InputError(
             f"{path} holds no key",
-            found=f"{len(key)} bytes" if len(key) <= high else f"more than {high} bytes",
+            found=counted(len(key), "byte") if len(key) <= high else f"more than {high} bytes",
             expected=f"{low} to {high} bytes that nobody can guess",
             fix=_MAKE_ONE,
         )

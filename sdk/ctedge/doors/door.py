@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping
@@ -50,7 +51,7 @@ class Door(ABC, Generic[Result]):
 
         What is named is strict; how the rest is chosen says `ctedge.runtimes.choice`. It is warm
         afterwards, since the choice has run the golden cases; only "onnxruntime-cpu-fp32" is not:
-        `warm_up` costs as much there as it saves the first scan.
+        `warm_up` would cost two answers there, and save the first scan a part of one.
 
         Args:
             bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
@@ -87,7 +88,9 @@ class Door(ABC, Generic[Result]):
         Cancelled while it waits for a thread, it never runs; later, it runs to its end unheard.
         """
         asked = {"assess": assess, "strict": strict, "explain": explain}
-        return await self._uses.off_loop(functools.partial(self.predict, source, **asked))
+        answer = self._uses.off_loop(functools.partial(self.predict, source, **asked))
+        del source  # an error that is kept would hold it
+        return await answer
 
     @overload
     def predict_batch(
@@ -169,10 +172,11 @@ class Door(ABC, Generic[Result]):
 
         Raises:
             InputError: one scan, where several are asked for.
-            InferenceFailed: closed, or forked after `load`; also with errors="return", as is all
-                that is not `of_one_scan`: a lost device, a missing package.
+            InferenceFailed: closed, forked after `load`, or there is no thread to be had; also with
+                errors="return", as is all that is not `of_one_scan`: a lost device, a missing
+                package.
         """
-        if errors not in ("raise", "return") or ahead < 0:
+        if errors not in ("raise", "return") or operator.index(ahead) < 0:
             raise ValueError(f"errors is 'raise' or 'return', ahead 0 or more: {errors!r}, {ahead}")
         record = self._finest_map() if explain else None
         prepare = functools.partial(self._prepare, assess=assess, strict=strict, record=record)
@@ -186,11 +190,15 @@ class Door(ABC, Generic[Result]):
             GateFailed: one is answered otherwise here than when it was exported.
             InferenceFailed: the network cannot run.
         """
-        with self._uses.running():
-            warm_up(self.bundle, self._runtime)
+        self._uses.run(warm_up, self.bundle, self._runtime)
 
     def close(self) -> None:
-        """Wait for predictions that run, then free the runtime; others raise InferenceFailed."""
+        """Wait for predictions that run, then free the runtime; others raise InferenceFailed.
+
+        Raises:
+            InferenceFailed: this thread predicts: a signal handler came in between. Set a flag
+                there, or call sys.exit(), and close behind the prediction.
+        """
         if self._uses.end():
             self._runtime.close()
 
@@ -248,7 +256,7 @@ class Door(ABC, Generic[Result]):
             raise RuntimeUnavailable(
                 f"{self.bundle.name} does not explain its answers on {self.runtime}",
                 found=f"maps of its network: {[one.name for one in self.bundle.maps]}",
-                fix="export it again with `ctedge export onnx`, or take runtime='onnxruntime'",
+                fix="export it again with `ctedge export onnx`, or take the runtime onnxruntime",
             )
         return drawn[-1]
 

@@ -22,6 +22,7 @@ from ctedge.quality import LungsSeen, Quality, TrainedOn, insist, judge, look_cl
 from ctedge.readers import read_scan
 from ctedge.runtimes import Runtime, lend_input
 from ctedge.scan import CTScan
+from ctedge.uses import in_use
 
 if TYPE_CHECKING:
     from ctedge.lungs import AffectedShare, LungMask
@@ -59,6 +60,7 @@ class VolumeDoor(Door[Result]):
         if self._spec.lungs_only:
             require("scipy.ndimage", extra="lungs", purpose="finding the lungs")
 
+    @in_use
     def predict(
         self, source: Source, *, assess: bool = False, strict: bool = False, explain: bool = False
     ) -> Result:
@@ -80,9 +82,8 @@ class VolumeDoor(Door[Result]):
             RuntimeUnavailable: explain, and the network has no map on this runtime.
             InferenceFailed: the network's answer is not a finite number.
         """
-        with self._uses.running():
-            record = self._finest_map() if explain else None
-            return self._judge(self._prepare(source, assess=assess, strict=strict, record=record))
+        record = self._finest_map() if explain else None
+        return self._judge(self._prepare(source, assess=assess, strict=strict, record=record))
 
     @with_memory_errors
     def _prepare(

@@ -6,8 +6,9 @@ extra `lungs`, and a runtime; it needs no torch.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +23,15 @@ from ctedge.lungs.patches import two_lungs
 from ctedge.lungs.slices import Box, network_slice, oriented, scan_labels
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.scan import CTScan
-
-#: Slices that run together: each takes 0.2 GB, and a CPU is no faster with more.
-SLICES_A_RUN = 1
+from ctedge.uses import Uses, in_use
 
 _PURPOSE = "finding the lungs"
 
 
 class LungSegmenter:
-    """Finds both lungs of a chest CT with a network. Threads may share it.
+    """Finds both lungs of a chest CT with a network.
+
+    Threads may share it; a process that is forked from this one may not.
 
     >>> with LungSegmenter.load("lungs-r231.ctedge") as segmenter:
     ...     lungs = segmenter.segment(read_scan("scan.nii.gz"))
@@ -43,6 +44,7 @@ class LungSegmenter:
     def __init__(self, bundle: ModelBundle, runtime: Runtime) -> None:
         self.bundle = bundle
         self._runtime = runtime
+        self._uses = Uses(runtime)
         self._spec = bundle.lung_spec
 
     @classmethod
@@ -73,11 +75,13 @@ class LungSegmenter:
         """Runtime, device and precision, for instance "onnxruntime-cpu-fp32"."""
         return self._runtime.name
 
+    @in_use
     def segment(self, scan: CTScan) -> LungMask:
         """Find both lungs, in every slice of a scan.
 
         Args:
-            scan: HU in LAS order, of any number of slices.
+            scan: HU in LAS order, of any number of slices. Where its voxels are still in their
+                files, these are read once, while the network runs.
 
         Returns:
             The lungs in the scan's own voxels: what the package `lungmask` answers for the same
@@ -86,30 +90,35 @@ class LungSegmenter:
         Raises:
             NoLungs: the network finds no lung in the scan.
             UnreadableScan, CodecUnavailable: a slice cannot be read or decoded.
-            InferenceFailed: the network's answer is none.
+            InferenceFailed: the network's answer is none; or the segmenter was closed, or was
+                loaded before this process was forked.
         """
         ndimage = require("scipy.ndimage", extra="lungs", purpose=_PURPOSE)
+        return mask_of(scan, self._labels_of(scan, ndimage))
+
+    def _labels_of(self, scan: CTScan, ndimage: ModuleType) -> Labels:
+        """The class of every voxel (X, Y, Z)."""
         count = scan.shape[2]
         found = np.empty((count, *self._spec.shape), dtype=np.uint8)
         boxes: list[Box] = []
-        for start in range(0, count, SLICES_A_RUN):
-            indices = range(start, min(start + SLICES_A_RUN, count))
-            shown = [
-                network_slice(oriented(plane), self._spec, ndimage)
-                for plane in scan.planes.each(indices)
-            ]
-            found[indices.start : indices.stop] = self._label(np.stack([one for one, _ in shown]))
-            boxes += [box for _, box in shown]
+        with contextlib.closing(scan.planes.each(range(count))) as planes:
+            for index, plane in enumerate(planes):
+                shown, box = network_slice(oriented(plane), self._spec, ndimage)
+                found[index] = self._label(shown)
+                boxes.append(box)
         labels = np.empty(scan.shape, dtype=np.uint8)
         shape = (scan.shape[1], scan.shape[0])
         for index, (one, box) in enumerate(zip(two_lungs(found, ndimage), boxes, strict=True)):
             labels[:, :, index] = scan_labels(one, box, shape, ndimage).T[:, ::-1]
-        return mask_of(scan, labels)
+        return labels
 
     def _label(self, shown: npt.NDArray[np.float32]) -> Labels:
-        """The class of every pixel of (N, *spec.shape) slices."""
-        logits = self._runtime.run(shown[:, np.newaxis])["logits"]
-        expected = (len(shown), len(self.bundle.labels), *self._spec.shape)
+        """The class of every pixel of a slice of `spec.shape`.
+
+        Each runs alone: it takes 0.2 GB, and a CPU is no faster with more at a time.
+        """
+        logits = self._runtime.run(shown[np.newaxis, np.newaxis])["logits"]
+        expected = (1, len(self.bundle.labels), *self._spec.shape)
         if logits.shape != expected or not np.isfinite(logits).all():
             raise InferenceFailed(
                 f"the answer of {self.bundle.name} is none",
@@ -117,11 +126,16 @@ class LungSegmenter:
                 expected=f"finite numbers of shape {expected}",
                 fix="run `ctedge export verify` on the bundle, and report the scan",
             )
-        return np.asarray(logits.argmax(axis=1), dtype=np.uint8)
+        return np.asarray(logits[0].argmax(axis=0), dtype=np.uint8)
 
     def close(self) -> None:
-        """Free the runtime; the object cannot segment afterwards."""
-        self._runtime.close()
+        """Wait for scans under way, then free the runtime; others raise InferenceFailed.
+
+        Raises:
+            InferenceFailed: this thread segments a scan, for which it would wait: see `Door.close`.
+        """
+        if self._uses.end():
+            self._runtime.close()
 
     def __enter__(self) -> LungSegmenter:
         return self

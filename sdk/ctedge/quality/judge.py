@@ -5,7 +5,7 @@ Two kinds of answer: what cannot be judged at all is an error; the rest are flag
 
 from __future__ import annotations
 
-from ctedge.errors import NotHounsfield, UnfitScan, UnsupportedGeometry
+from ctedge.errors import NotHounsfield, UnfitScan, UnsupportedGeometry, counted
 from ctedge.lungs.grid import states_spacing
 from ctedge.preprocessing import NetworkInput
 from ctedge.quality.quality import PictureQuality, Quality
@@ -98,7 +98,7 @@ def _check_geometry(scan: CTScan, least_slices: int) -> None:
     if slices < least_slices:
         raise UnsupportedGeometry(
             f"{scan.source}: too few slices to judge a chest",
-            found=f"{slices} slices",
+            found=counted(slices, "slice"),
             expected=f"at least {least_slices}, along the last axis",
             fix="pass the whole series",
         )

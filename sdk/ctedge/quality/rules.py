@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ctedge.errors import counted
 from ctedge.quality import limits
 from ctedge.quality.flag import Flag
 from ctedge.quality.quality import ImageMeasures, LungsSeen, Quality, Sight
@@ -65,10 +66,10 @@ def of_header(scan: CTScan, field_mm: Field) -> Iterator[Flag]:
         message = f"slices of {columns} x {rows} pixels; is the array in (X, Y, Z) order?"
         yield _note("array-order", message, aspect, limits.MAX_ASPECT)
     if scan.excluded:
-        message = f"{len(scan.excluded)} files left out of the volume"
+        message = f"{counted(len(scan.excluded), 'file')} left out of the volume"
         yield _note("files-excluded", message, float(len(scan.excluded)))
     if scan.interpolated:
-        message = f"{scan.interpolated} slices are in no file, and made of their neighbours"
+        message = f"{counted(scan.interpolated, 'slice')} in no file: made of the neighbours"
         yield _note("slices-interpolated", message, float(scan.interpolated))
 
 
@@ -79,15 +80,16 @@ def of_range(scan: CTScan, field_mm: Field, trained: TrainedOn) -> Iterator[Flag
     if field_mm is not None and spacing > far:
         message = f"slices {spacing:g} mm apart; over {far:g} mm lesions fall between them"
         yield _red("slices-far-apart", message, spacing, far)
-    measured = [("slices-untrained", "{:g} slices", float(scan.shape[2]), trained.slices)]
+    slices = scan.shape[2]
+    measured = [("slices-untrained", counted(slices, "slice"), float(slices), trained.slices)]
     if field_mm is not None:
+        width = field_mm[0]
         measured += [
-            ("spacing-untrained", "slices {:g} mm apart", spacing, trained.spacing_mm),
-            ("field-untrained", "a field {:.0f} mm wide", field_mm[0], trained.field_mm),
+            ("spacing-untrained", f"slices {spacing:g} mm apart", spacing, trained.spacing_mm),
+            ("field-untrained", f"a field {width:.0f} mm wide", width, trained.field_mm),
         ]
-    for code, what, value, (low, high) in measured:
+    for code, said, value, (low, high) in measured:
         if not low * 0.99 <= value <= high * 1.01:
-            said = what.format(value)
             ends = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             message = f"{said}; {trained.source} had {ends}"
             yield _note(code, message, value, low if value < low else high)

@@ -50,8 +50,9 @@ def read_scan(
             which fills in linearly between neighbours; `CTScan.interpolated` counts what was made.
 
     Returns:
-        The volume in HU, its axes growing towards Left, Anterior and Superior. Pixels of DICOM are
-        decoded when they are asked for, and only those.
+        The volume in HU, its axes growing towards Left, Anterior and Superior. Voxels are read and
+        decoded when they are asked for, and only those; a file that has changed by then is refused
+        with `UnreadableScan`.
 
     Raises:
         InputError: an option of no such value, or one for DICOM where the scan is none.
@@ -94,6 +95,15 @@ def read_slices(
     return _read(source, alone=True, **how)
 
 
+def given_options(how: Mapping[str, object]) -> dict[str, object]:
+    """Those of the options of `read_scan` that say something; the others are as they always are.
+
+    Args:
+        how: by their names.
+    """
+    return {name: value for name, value in how.items() if name in _USUAL and value != _USUAL[name]}
+
+
 def refuse_options(source: object, how: Mapping[str, object]) -> None:
     """Refuse options that choose among series and slices of DICOM, of what has none.
 
@@ -106,8 +116,7 @@ def refuse_options(source: object, how: Mapping[str, object]) -> None:
     """
     given = [
         f"{name}={value!r} (--{name.replace('_', '-')})"
-        for name, value in how.items()
-        if name in _USUAL and value != _USUAL[name]
+        for name, value in given_options(how).items()
     ]
     if given:
         raise InputError(

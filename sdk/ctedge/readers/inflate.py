@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ctedge.errors import UnreadableScan
+from ctedge.errors import UnreadableScan, counted
+from ctedge.readers.same_file import SameFile
 
 #: The largest volume that is read: 1024 x 1024 x 2048 voxels of 2 bytes.
 MAX_BYTES = 4 << 30
@@ -24,56 +25,63 @@ _MOST_GROWTH = 1032
 _SPARE_BYTES = 1 << 25
 
 
-def can_hold(path: Path, count: int) -> bool:
-    """Whether a file is long enough for so many bytes, inflated where it is gzip."""
-    growth = _MOST_GROWTH if is_gzip(path) else 1
-    return not path.is_file() or path.stat().st_size * growth >= count
+def can_hold(size: int, count: int, *, packed: bool) -> bool:
+    """Whether a file of this size is long enough for so many bytes, inflated where it is gzip."""
+    return size * (_MOST_GROWTH if packed else 1) >= count
 
 
-def is_gzip(path: Path) -> bool:
+def is_gzip(file: SameFile) -> bool:
     """Whether the file is gzip, whatever its name says."""
-    with path.open("rb") as stream:
-        return stream.read(2) == _GZIP_MAGIC
+    with file.opened() as stream:
+        return _begins_as_gzip(stream)
 
 
-def head_of(path: Path, count: int) -> bytes:
+def head_of(file: SameFile, count: int) -> bytes:
     """The first bytes of a file, inflated when it is gzip; fewer where it is shorter.
 
     Raises:
-        UnreadableScan: empty, or damaged from the start.
+        UnreadableScan: empty, changed, or damaged from the start.
         OSError: the file cannot be read at all.
     """
     head = b""
-    for piece in pieces(path, most=MAX_BYTES, step=count):
+    for piece in pieces(file, most=MAX_BYTES, step=count):
         head += piece
         if len(head) >= count:
             break
     return head[:count]
 
 
-def pieces(path: Path, *, most: int, step: int = _STEP_BYTES) -> Iterator[bytes]:
+def pieces(file: SameFile, *, most: int, step: int = _STEP_BYTES) -> Iterator[bytes]:
     """The bytes of a file in order, inflated when it is gzip.
 
     Args:
-        path: the file.
+        file: what to read.
         most: how many bytes it should have; a gzip stream is not inflated far beyond that, and of
             any other file no more is read.
         step: a piece has no more bytes.
 
     Raises:
-        UnreadableScan: empty, truncated, damaged (the checksum differs), or far too large.
+        UnreadableScan: empty, changed, truncated, damaged (the checksum differs), or far too
+            large.
         OSError: the file cannot be read at all.
     """
-    if path.is_file() and path.stat().st_size == 0:
-        raise UnreadableScan(f"{path}: the file is empty", fix="copy the scan again")
-    compressed = is_gzip(path)
-    with path.open("rb") as stream:
-        if compressed:
-            yield from _inflated(path, stream, min(most + _SPARE_BYTES, MAX_BYTES), step)
+    with file.opened() as stream:
+        if file.size == 0:
+            raise UnreadableScan(f"{file.path}: the file is empty", fix="copy the scan again")
+        if _begins_as_gzip(stream):
+            most = min(most + _SPARE_BYTES, MAX_BYTES)
+            yield from _inflated(file.path, stream, most, step)
             return
         while piece := stream.read(min(step, most)):
             yield piece
             most -= len(piece)
+
+
+def _begins_as_gzip(stream: BinaryIO) -> bool:
+    """Whether what follows is gzip; the stream is at its beginning, and stays there."""
+    magic = stream.read(len(_GZIP_MAGIC))
+    stream.seek(0)
+    return magic == _GZIP_MAGIC
 
 
 def _inflated(path: Path, stream: BinaryIO, most: int, step: int) -> Iterator[bytes]:
@@ -105,7 +113,7 @@ def _inflated(path: Path, stream: BinaryIO, most: int, step: int) -> Iterator[by
     if not engine.eof:
         raise UnreadableScan(
             f"{path}: the gzip data ends too early",
-            found=f"it ends after {count} unpacked bytes",
+            found=f"it ends after {counted(count, 'unpacked byte')}",
             fix="copy the scan again; the transfer was cut off",
         )
 

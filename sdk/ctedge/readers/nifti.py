@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import UnsupportedGeometry
-from ctedge.readers.inflate import can_hold, head_of, pieces
+from ctedge.errors import UnsupportedGeometry, counted
+from ctedge.readers.inflate import can_hold, head_of, is_gzip, pieces
 from ctedge.readers.nifti_header import HEAD_BYTES, Layout, read_layout
 from ctedge.readers.nifti_planes import NiftiPlanes, too_short
 from ctedge.readers.rescale import to_hu
+from ctedge.readers.same_file import SameFile
 from ctedge.scan import CTScan, nearest_axes, turned_affine
 
 _SLICE_AXIS = 2
@@ -32,7 +33,7 @@ def read_nifti(path: Path) -> CTScan:
     finite.
 
     Raises:
-        UnreadableScan: not NIfTI, empty, truncated or damaged.
+        UnreadableScan: not NIfTI, empty, truncated, damaged, or changed while it was read.
         UnsupportedGeometry: not one three-dimensional volume, oblique, or absurd spacing.
         NonFiniteVoxels: NaN or infinity among the voxels.
     """
@@ -42,17 +43,19 @@ def read_nifti(path: Path) -> CTScan:
 
 
 def _read(path: Path) -> CTScan:
-    layout = read_layout(head_of(path, HEAD_BYTES), path)
-    if not can_hold(path, layout.file_bytes):
-        raise too_short(path, layout, f"a file of {path.stat().st_size} bytes")
+    file = SameFile(path)
+    layout = read_layout(head_of(file, HEAD_BYTES), path)
+    packed = is_gzip(file)
+    if not can_hold(file.size, layout.file_bytes, packed=packed):
+        raise too_short(path, layout, f"a file of {counted(file.size, 'byte')}")
     affine = _las(layout) if layout.affine is None else layout.affine
     order, flips = nearest_axes(affine, source=str(path))
     _check_perpendicular(affine, layout, path)
     if layout.dtype.kind == "f" or order[2] != _SLICE_AXIS:
-        scan = CTScan.from_oriented(_voxels(path, layout), affine, source=str(path))
+        scan = CTScan.from_oriented(_voxels(file, layout), affine, source=str(path))
         return replace(scan, orientation_assumed=True) if layout.affine is None else scan
     return CTScan(
-        planes=NiftiPlanes(path, layout, order, flips),
+        planes=NiftiPlanes(file, layout, order, flips, packed=packed),
         affine=turned_affine(affine, layout.shape, order, flips),
         source=str(path),
         orientation_assumed=layout.affine is None,
@@ -80,13 +83,13 @@ def _las(layout: Layout) -> npt.NDArray[np.float64]:
     return np.diag([-x, y, z, 1.0])
 
 
-def _voxels(path: Path, layout: Layout) -> npt.NDArray[Any]:
+def _voxels(file: SameFile, layout: Layout) -> npt.NDArray[Any]:
     """(I, J, K) HU of the whole file."""
     data = bytearray()
-    for piece in pieces(path, most=layout.file_bytes):
+    for piece in pieces(file, most=layout.file_bytes):
         data += piece
     if len(data) < layout.file_bytes:
-        raise too_short(path, layout, f"{len(data)} bytes")
+        raise too_short(file.path, layout, f"{len(data)} bytes")
     i, j, k = layout.shape
     flat = np.frombuffer(data, layout.dtype, count=i * j * k, offset=layout.offset)
     stored = flat.reshape(layout.shape, order="F")

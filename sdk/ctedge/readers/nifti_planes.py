@@ -8,18 +8,22 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, deque
 from collections.abc import Collection, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import NonFiniteVoxels, UnreadableScan
 from ctedge.planes import PlanesInFiles
-from ctedge.readers.inflate import is_gzip, pieces
+from ctedge.readers.inflate import pieces
 from ctedge.readers.nifti_header import CONVERT, Layout
 from ctedge.readers.rescale import to_hu
+from ctedge.readers.same_file import SameFile
+from ctedge.readers.threads import Threads
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _Bytes = bytes | bytearray
 
@@ -31,20 +35,25 @@ class NiftiPlanes(PlanesInFiles):
     """Planes across the last axis of a file of whole numbers.
 
     Args:
-        path: the file.
+        file: of which the header was read.
         layout: its header.
         order, flips: from (I, J, K) to LAS, as `ctedge.scan.nearest_axes` says; K is the last.
+        packed: whether it is gzip.
     """
 
     def __init__(
         self,
-        path: Path,
+        file: SameFile,
         layout: Layout,
         order: tuple[int, int, int],
         flips: tuple[bool, bool, bool],
+        *,
+        packed: bool,
     ) -> None:
         super().__init__(layout.shape, order, flips)
-        self._path = path
+        self._file = file
+        self._path = file.path
+        self._packed = packed
         self._layout = layout
         self._kept: dict[int, _Bytes] = {}
 
@@ -53,7 +62,7 @@ class NiftiPlanes(PlanesInFiles):
 
     def _read(self, places: Sequence[int]) -> Generator[npt.NDArray[Any], None, None]:
         try:
-            stored = self._inflated(places) if is_gzip(self._path) else self._sought(places)
+            stored = self._inflated(places) if self._packed else self._sought(places)
             with contextlib.closing(stored):
                 yield from map(self._hu, stored)
         except OSError as error:
@@ -64,13 +73,16 @@ class NiftiPlanes(PlanesInFiles):
             ) from error
 
     def _sought(self, places: Sequence[int]) -> Generator[_Bytes, None, None]:
+        """The stored bytes of planes; the last is held back as that of gzip is, for `check`."""
         size = self._layout.plane_bytes
-        with self._path.open("rb") as stream:
-            for place in places:
+        with self._file.opened() as stream:
+            for number, place in enumerate(places, 1):
                 stream.seek(self._layout.offset + place * size)
                 plane = stream.read(size)
                 if len(plane) < size:
                     raise too_short(self._path, self._layout, f"{stream.tell()} bytes")
+                if number == len(places):
+                    self._file.check(stream)
                 yield plane
 
     def _inflated(self, places: Sequence[int]) -> Generator[_Bytes, None, None]:
@@ -101,7 +113,7 @@ class NiftiPlanes(PlanesInFiles):
             return
         size, offset = self._layout.plane_bytes, self._layout.offset
         position, found = 0, bytearray()
-        with contextlib.closing(_ahead(pieces(self._path, most=self._layout.file_bytes))) as coming:
+        with contextlib.closing(_ahead(pieces(self._file, most=self._layout.file_bytes))) as coming:
             for piece in coming:
                 end = position + len(piece)
                 first = max((position - offset) // size, 0)
@@ -145,15 +157,12 @@ def too_short(path: Path, layout: Layout, found: str) -> UnreadableScan:
 
 def _ahead(items: Iterator[bytes]) -> Generator[bytes, None, None]:
     """The same items in order, the next ones asked for in a thread; closing it ends the thread."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ctedge-inflate")
     coming: deque[Future[bytes | None]] = deque()
-    try:
+    with Threads(1, "ctedge-inflate") as thread:  # one: what it did not take, nobody does
         while True:
-            while len(coming) <= _AHEAD:
-                coming.append(pool.submit(next, items, None))
-            item = coming.popleft().result()
+            while len(coming) <= _AHEAD and (begun := thread.begin(lambda: next(items, None))):
+                coming.append(begun)
+            item = coming.popleft().result() if coming else next(items, None)
             if item is None:
                 return
             yield item
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

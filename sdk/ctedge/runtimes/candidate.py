@@ -43,6 +43,9 @@ ORDER = (
 
 _AUTO: tuple[Device, ...] = ("cpu", "cuda")
 
+#: For whoever asks for the device "gpu", which is one of Intel's here.
+NVIDIA_IS_CUDA = "an NVIDIA GPU is the device cuda"
+
 
 def fitting(
     device: Device | None = None,

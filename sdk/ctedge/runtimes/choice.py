@@ -7,7 +7,7 @@ A candidate is (runtime, device, precision), written "openvino-cpu-int8". It may
    when the bundle was exported, and an engine's own record holds its gate;
 3. it answers the bundle's golden cases now, while it is loaded, within the tolerances of its
    precision. These runs warm it up. Only "onnxruntime-cpu-fp32" goes without, where nothing faster
-   failed: its answers there are what the export's gate looked at.
+   failed, or there are none to answer: its answers are what the export's gate looked at.
 
 Those that fit what is named are tried in `candidate.ORDER`, and nothing else: where all are
 refused, an error says why of each. A refusal, which may be an optional package that crashes, is
@@ -30,10 +30,11 @@ from ctedge.errors import (
     InferenceFailed,
     InvalidBundle,
     RuntimeUnavailable,
+    counted,
 )
 from ctedge.interrupts import interruptions_let_through
 from ctedge.runtimes import Device, Runtime, RuntimeName
-from ctedge.runtimes.candidate import ORDER, Candidate, fitting
+from ctedge.runtimes.candidate import NVIDIA_IS_CUDA, ORDER, Candidate, fitting
 from ctedge.runtimes.cuda_driver import find_device, no_device
 from ctedge.runtimes.gated import require_gate
 from ctedge.runtimes.verification import check_golden, precision_of
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from ctedge.engines.record import EngineRuntime
 
 _ENGINES: tuple[EngineRuntime, ...] = ("tensorrt", "tensorrt-rtx")
-
-#: What "gpu" means elsewhere.
-_NVIDIA_IS_CUDA = "an NVIDIA GPU is device='cuda'"
 
 _State = Literal["taken", "works", "refused", "failed", "not tried"]
 
@@ -94,15 +92,15 @@ def choose(
     Raises:
         InvalidBundle: it did not pass the gates of its export.
         RuntimeUnavailable: nothing of that name, or every candidate is refused.
-        EngineMismatch, EngineUnverified: of the only candidate.
+        BundleError: of the only candidate: its golden cases, or its engine, are not fit for use.
     """
     require_gates(bundle)
     wanted = fitting(device, runtime, precision)
     verdicts, refusals = list[Verdict](), list[CTEdgeError]()
     for place, candidate in enumerate(wanted, start=1):
-        doubtful = any(verdict.state == "failed" for verdict in verdicts) and bundle.golden()
+        doubtful = any(verdict.state == "failed" for verdict in verdicts) and _has_cases(bundle)
         try:
-            opened, reason = _load(bundle, candidate, precision, always=bool(doubtful))
+            opened, reason = _load(bundle, candidate, precision, always=doubtful)
         except CTEdgeError as error:
             refusals.append(error)
             verdicts.append(refusal(candidate, error))
@@ -141,10 +139,10 @@ def survey(bundle: ModelBundle) -> tuple[Verdict, ...]:
         InvalidBundle: as of `choose`.
     """
     require_gates(bundle)
-    verdicts: list[Verdict] = []
+    verdicts, always = list[Verdict](), _has_cases(bundle)
     for candidate in fitting():
         try:
-            opened, reason = _load(bundle, candidate, None, always=True)
+            opened, reason = _load(bundle, candidate, None, always=always)
         except CTEdgeError as error:
             verdicts.append(refusal(candidate, error))
             continue
@@ -153,6 +151,14 @@ def survey(bundle: ModelBundle) -> tuple[Verdict, ...]:
         state: _State = "works" if taken else "taken"
         verdicts.append(Verdict(candidate=opened.name, state=state, reason=reason))
     return tuple(verdicts)
+
+
+def _has_cases(bundle: ModelBundle) -> bool:
+    """Whether there are golden cases that can be read."""
+    try:
+        return bool(bundle.golden())
+    except InvalidBundle:  # said of each candidate that would have to answer them
+        return False
 
 
 def _load(
@@ -168,8 +174,8 @@ def _load(
                 opened.close()
                 raise
     except CTEdgeError as error:
-        if candidate.device == "gpu":
-            error.fix = f"{error.fix}; {_NVIDIA_IS_CUDA}" if error.fix else _NVIDIA_IS_CUDA
+        if candidate.device == "gpu" and NVIDIA_IS_CUDA not in (error.fix or ""):
+            error.fix = f"{error.fix}; {NVIDIA_IS_CUDA}" if error.fix else NVIDIA_IS_CUDA
         raise
     except Exception as error:  # an optional package may fail in any way
         raise _CandidateFailed(
@@ -185,6 +191,10 @@ def _open(bundle: ModelBundle, candidate: Candidate, precision: str | None) -> R
     device, name = candidate.device, bundle.name
     if device == "cuda" and find_device() is None:
         raise no_device(fix=f"install the driver, or {_without_gpu(precision)}")
+    if device == "gpu":
+        from ctedge.runtimes.openvino_package import require_device
+
+        require_device(device)
     if candidate.runtime in _ENGINES:
         return _open_engine(bundle, candidate.runtime, candidate.precision or precision)
     require_gate(bundle, candidate)
@@ -203,7 +213,7 @@ def _without_gpu(precision: str | None) -> str:
     """What to ask for instead of a GPU."""
     on_cpu = {candidate.precision for candidate in ORDER if candidate.device == "cpu"}
     if precision is None or precision in on_cpu:
-        return "go on with device='cpu'"
+        return "go on with the device cpu"
     return f"leave out device and precision: no CPU runs {precision}"
 
 
@@ -229,7 +239,7 @@ def _check(bundle: ModelBundle, opened: Runtime, candidate: Candidate, *, always
         raise _CandidateFailed(
             error.what, found=error.found, expected=error.expected, fix=error.fix
         ) from error
-    return f"{cases} golden case{'s' * (cases > 1)} answered within {largest:.1g}"
+    return f"{counted(cases, 'golden case')} answered within {largest:.1g}"
 
 
 class _CandidateFailed(RuntimeUnavailable):

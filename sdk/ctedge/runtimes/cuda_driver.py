@@ -63,7 +63,7 @@ def require_device(purpose: str) -> CudaDevice:
     if device is None:
         raise no_device(
             f"{purpose} needs an NVIDIA GPU and its driver",
-            fix="install the driver, or go on with device='cpu'",
+            fix="install the driver, or go on with the device cpu",
         )
     return device
 

@@ -86,7 +86,7 @@ class CudaFailure(Exception):
         if self.code == OUT_OF_MEMORY:
             return "free GPU memory (nvidia-smi shows who has it), or use smaller batches"
         if not self.final:
-            return "free GPU memory, or ask for device='cpu'"
+            return "free GPU memory, or ask for the device cpu"
         return (
             "load the model again; if that fails as well, start the process again, and see with"
             " nvidia-smi whether the GPU is still there"
@@ -215,7 +215,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
                 "the NVIDIA driver is too old to run TensorRT",
                 found=f"it has no {name}",
                 expected="a driver for CUDA 11.4 or newer",
-                fix="install a newer driver, or go on with device='cpu'",
+                fix="install a newer driver, or go on with the device cpu",
             )
         function.argtypes, function.restype = arguments, ctypes.c_int
     return library

@@ -193,7 +193,7 @@ class OnnxRuntime:
                 f"ONNX Runtime fell back from the device {self._device!r}",
                 found=", ".join(session.get_providers()),
                 expected=self._provider,
-                fix="check the NVIDIA driver with nvidia-smi, or ask for device='cpu'",
+                fix="check the NVIDIA driver with nvidia-smi, or ask for the device cpu",
             )
         return session
 

@@ -1,13 +1,11 @@
 """OpenVINO on a CPU, or on an Intel GPU.
 
-Latency is the only hint: throughput divides the threads among streams, and on two cores that could
-gain 10 % at most (docs/speed.md: one CPU against two). There is no model cache, which would be one
-more file that a native library trusts.
+Latency is the only hint, and there is no model cache, which would be one more file that a native
+library trusts; docs/runtimes.md says what throughput and a cache would gain.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -19,25 +17,18 @@ from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
 from ctedge.cpus import usable_cpus
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
-from ctedge.extras import import_package, install_line
 from ctedge.lifetime import model_closed
 from ctedge.onnx_file.for_cpu import for_openvino
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
 from ctedge.runtimes.cpu_flags import NATIVE_BF16, require_native
+from ctedge.runtimes.openvino_package import DEVICES, family, import_openvino, require_device
 from ctedge.runtimes.outputs import require_known
 
 _Batch = npt.NDArray[np.float32]
 
-_DEVICES = {"cpu": "CPU", "gpu": "GPU"}
-
 #: What the operators compute in, by the precision of the file. Left alone, OpenVINO rounds float32
 #: to bfloat16 or float16 wherever the device can. What INT8 leaves unquantised stays float32.
 COMPUTES_IN = {FP32: "f32", "bf16": "bf16", "int8": "f32"}
-
-#: Imported with the package; it sends a message to Google Analytics and leaves an id in ~/intel.
-_TELEMETRY = "openvino.tools.ovc"
-
-_importing = threading.Lock()
 
 
 class OpenVinoRuntime:
@@ -69,7 +60,7 @@ class OpenVinoRuntime:
         self._lock = threading.Lock()
         try:
             self._core: Any = openvino.Core()
-            self._require_device()
+            require_device(device, core=self._core)
             self._require_precision()
             names = output_names(model)
             self.maps = tuple(output for output in names if output in MAPS)
@@ -134,13 +125,13 @@ class OpenVinoRuntime:
         if cut is not model:
             network.reshape([1, *list(network.inputs[0].partial_shape)[1:]])
         options = compile_options(self._precision, self._device)
-        compiled = self._core.compile_model(network, _DEVICES[self._device], options)
+        compiled = self._core.compile_model(network, DEVICES[self._device], options)
         found = {
-            "device": sorted({_family(one) for one in compiled.get_property("EXECUTION_DEVICES")}),
+            "device": sorted({family(one) for one in compiled.get_property("EXECUTION_DEVICES")}),
             "precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
         }
         expected = {
-            "device": [_DEVICES[self._device]],
+            "device": [DEVICES[self._device]],
             "precision": COMPUTES_IN[self._precision],
         }
         if found != expected:
@@ -151,16 +142,6 @@ class OpenVinoRuntime:
                 fix="leave device and precision out to take what works here",
             )
         return _Compiled(compiled, one_by_one=cut is not model)
-
-    def _require_device(self) -> None:
-        available = list(self._core.available_devices)
-        if _DEVICES[self._device] not in map(_family, available):
-            raise RuntimeUnavailable(
-                f"OpenVINO does not find the device {self._device!r} here",
-                found=", ".join(available),
-                expected=_DEVICES[self._device],
-                fix="install Intel's GPU driver (OpenCL, Level Zero), or ask for device='cpu'",
-            )
 
     def _require_precision(self) -> None:
         if self._precision not in COMPUTES_IN:
@@ -173,7 +154,7 @@ class OpenVinoRuntime:
             require_native(self._precision)
         if self._precision != "bf16":
             return
-        able = self._core.get_property(_DEVICES[self._device], "OPTIMIZATION_CAPABILITIES")
+        able = self._core.get_property(DEVICES[self._device], "OPTIMIZATION_CAPABILITIES")
         if "BF16" not in able:
             raise RuntimeUnavailable(
                 "this CPU does not compute in bfloat16",
@@ -230,64 +211,6 @@ def compile_options(precision: str, device: str) -> dict[str, Any]:
         return hints
     # Threads that are bound to a core cannot make way for the scanner's own work.
     return {**hints, "INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False}
-
-
-def import_openvino() -> Any:
-    """The package, without its converter, whose import sends a message over the network.
-
-    `import openvino.tools.ovc` still works afterwards, for whoever wants the converter; a package
-    that was imported before is taken as it is.
-
-    Raises:
-        RuntimeUnavailable: not installed, or not as a whole.
-    """
-    with _importing:
-        held_back = _TELEMETRY not in sys.modules
-        if held_back:
-            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
-        try:
-            openvino = import_package("openvino")
-        except ModuleNotFoundError as error:
-            if error.name != "openvino":
-                raise _damaged(error) from error
-            raise RuntimeUnavailable(
-                "OpenVINO is not installed", found=error, fix=install_line("openvino")
-            ) from error
-        except Exception as error:  # a shared library that does not load, a file that is broken
-            raise _damaged(error) from error
-        finally:
-            if held_back:
-                sys.modules.pop(_TELEMETRY, None)
-    if not hasattr(openvino, "Core"):
-        raise _damaged("a package without content")
-    return openvino
-
-
-def devices() -> tuple[str, ...]:
-    """The devices that OpenVINO finds here: "CPU", "GPU".
-
-    Raises:
-        RuntimeUnavailable: not installed, or not as a whole.
-    """
-    try:
-        return tuple(import_openvino().Core().available_devices)
-    except RuntimeUnavailable:
-        raise
-    except Exception as error:  # plugins that do not load
-        raise _damaged(error) from error
-
-
-def _damaged(found: object) -> RuntimeUnavailable:
-    return RuntimeUnavailable(
-        "OpenVINO is installed in part, or damaged",
-        found=found,
-        fix=f"pip uninstall -y openvino; {install_line('openvino')}",
-    )
-
-
-def _family(device: str) -> str:
-    """The kind of a device: GPU, of GPU.1."""
-    return device.partition(".")[0]
 
 
 def _first_line(error: Exception) -> str:

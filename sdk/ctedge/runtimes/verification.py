@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.bundle.golden import GoldenCase
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
-from ctedge.errors import GateFailed
+from ctedge.errors import GateFailed, counted
 from ctedge.tensor import network_batch
 
 #: Largest |difference| from a golden answer, by output: the same that the export's gate allows.
@@ -66,7 +67,7 @@ def precision_of(runtime: Answering) -> str:
 def check_golden(
     bundle: ModelBundle, runtime: Answering, *, precision: str = FP32
 ) -> tuple[int, float]:
-    """Run a bundle's golden cases on a runtime.
+    """Run a bundle's golden cases on a runtime: each alone, and slices also beside each other.
 
     Args:
         bundle: a verified bundle.
@@ -78,7 +79,8 @@ def check_golden(
         of the outputs that have a tolerance.
 
     Raises:
-        GateFailed: there is no golden case, or one is answered otherwise than it was.
+        GateFailed: there is no golden case, one is answered otherwise than it was, or an answer is
+            not one number.
     """
     cases = bundle.golden()
     if not cases:
@@ -87,10 +89,9 @@ def check_golden(
             fix="export it again with `ctedge export onnx`",
         )
     largest, limits = 0.0, tolerances(precision)
-    for case in cases:
-        answers = _answers(bundle, runtime, case.input[np.newaxis])
+    for case, answers in _answered(bundle, runtime, cases):
         for output, expected in case.outputs.items():
-            found = float(np.ravel(answers[output])[0])
+            found = answers[output]
             difference = abs(found - expected)
             limit = limits.get(output, sys.float_info.max)
             if not difference <= limit:
@@ -128,12 +129,36 @@ def is_answer(outputs: dict[str, float]) -> bool:
     return abs(outputs["probability"] - 1.0 / (1.0 + math.exp(-logit))) <= _SIGMOID_TOLERANCE
 
 
+def _answered(
+    bundle: ModelBundle, runtime: Answering, cases: Sequence[GoldenCase]
+) -> Iterator[tuple[GoldenCase, dict[str, float]]]:
+    """Golden cases, each with what it is answered, one number an output."""
+    for case in cases:
+        yield case, _answers(bundle, runtime, case.input[np.newaxis])[0]
+    if bundle.task == "slices":
+        # `predict` runs several at once. An empty one beside them shows rows that see each other.
+        together = np.stack([*(case.input for case in cases), np.zeros_like(cases[0].input)])
+        yield from zip(cases, _answers(bundle, runtime, together), strict=False)
+
+
 def _answers(
     bundle: ModelBundle, runtime: Answering, inputs: npt.NDArray[np.float32]
-) -> Mapping[str, npt.ArrayLike]:
-    """What a golden case records: the outputs, or, of lungs, the share of each."""
+) -> list[dict[str, float]]:
+    """Of each input what a golden case records: the outputs, or, of lungs, the share of each."""
+    found: Mapping[str, npt.ArrayLike]
     if bundle.task == "lungs":
         from ctedge.lungs.slices import shares
 
-        return shares(runtime.run(inputs[:, np.newaxis])["logits"])
-    return runtime.run(network_batch(inputs, bundle.spec))
+        found = shares(runtime.run(inputs[:, np.newaxis])["logits"])
+    else:
+        found = runtime.run(network_batch(inputs, bundle.spec))
+    for output, values in found.items():
+        if np.size(values) != len(inputs):
+            raise GateFailed(
+                f"{bundle.name} on {runtime.name} does not give one number an input",
+                found=f"{output} of shape {np.shape(values)} for {counted(len(inputs), 'input')}",
+                expected=f"({len(inputs)}, 1)",
+                fix="export it again with `ctedge export onnx`",
+            )
+    columns = {output: np.ravel(values).tolist() for output, values in found.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -21,7 +21,10 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Folder for report.html, report.json and predictions.csv."
+            "--out",
+            "-o",
+            help="Folder for report.html, report.json and predictions.csv: a new one, or one with"
+            " an earlier report, which is replaced.",
         ),
     ] = None,
     labels: o.Labels = None,

@@ -42,7 +42,8 @@ def evaluate(  # noqa: PLR0913
         source: the scans and their answers.
         split: "train", "validation" or "test".
         out: folder for `report.html`, `report.json`, `predictions.csv`, and `gradcam.png` of
-            slices; None writes nothing.
+            slices: a new or empty one, or one with an earlier report, which is replaced and
+            said; None writes nothing.
         seed: of the bootstrap.
         command: the command line, for the record.
         reporter: shows progress; None is silent.
@@ -51,17 +52,23 @@ def evaluate(  # noqa: PLR0913
         DatasetError: the labels are unsound, the split is empty or unknown, or test scans took
             part in the training.
         BundleError: the run folder is unsound.
-        OutputError: the report cannot be written.
+        OutputError: `out` holds something else, or cannot be written.
         MissingExtra: keras or its backend is absent.
     """
-    require_keras("evaluating")
     reporter = Reporter.silent() if reporter is None else reporter
+    if out is not None:
+        from ctedge_training.judging.report_folder import holds_report
+
+        if holds_report(out):
+            reporter.say(f"{out}: the report that it holds will be replaced")
+    require_keras("evaluating")
     trained = Run.open(Path(folder))
     volumes = _volumes(trained, source, split, reporter)
     if split == "test":
         refuse_learnt(trained.folder, volumes)
     rows = judge(trained, volumes, split)
     if out is not None:
+        from ctedge_training.judging.gradcam import SHEET_FILE, save_sheet
         from ctedge_training.judging.report import write_evaluation
 
         data = {"name": source.folder.resolve().name, "digest": data_digest(volumes)}
@@ -75,8 +82,8 @@ def evaluate(  # noqa: PLR0913
             published=PUBLISHED_FIGURES.get((trained.task.name, preset)),
             seed=seed,
         )
+        (out / SHEET_FILE).unlink(missing_ok=True)  # of an earlier report, of other slices
         if isinstance(trained.spec, SliceSpec):
-            from ctedge_training.judging.gradcam import SHEET_FILE, save_sheet
             from ctedge_training.learning.weights import load_network
 
             save_sheet(

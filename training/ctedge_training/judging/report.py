@@ -82,8 +82,10 @@ def write_evaluation(  # noqa: PLR0913 - one keyword an independent choice
         groups=patients_of(rows),
         seed=seed,
     )
+    # The document first: by it an interrupted report is known as one.
+    page = write_report(folder, document, figures)
     write_predictions(Path(folder) / PREDICTIONS_FILE, rows, task=task, threshold=threshold)
-    return write_report(folder, document, figures)
+    return page
 
 
 def report_document(  # noqa: PLR0913 - one keyword an independent choice

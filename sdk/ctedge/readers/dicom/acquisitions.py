@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 
-from ctedge.errors import IrregularSeries
+from ctedge.errors import IrregularSeries, counted
 from ctedge.readers.dicom.saying import places_of
 from ctedge.readers.dicom.slices import Slice
 
@@ -102,7 +102,7 @@ class Acquisitions:
     def __str__(self) -> str:
         shown = [
             f"acquisition {'not said' if part[0].acquisition is None else part[0].acquisition}:"
-            f" {len(part)} slices"
+            f" {counted(len(part), 'slice')}"
             for part in self._parts[:8]
         ]
         rest = len(self._parts) - 8

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import IrregularSeries
+from ctedge.errors import IrregularSeries, counted
 from ctedge.readers.dicom.slices import Slice
 
 Floats = npt.NDArray[np.float64]
@@ -109,7 +109,7 @@ def check_one_reconstruction(label: str, ordered: Sequence[Slice]) -> None:
     named = [one.kernel for one in ordered if one.kernel]
     kernels = Counter(named)
     if len([*groupby(named)]) > len(kernels):
-        shown = [f"{kernel}: {count} slices" for kernel, count in kernels.items()]
+        shown = [f"{kernel}: {counted(count, 'slice')}" for kernel, count in kernels.items()]
         raise IrregularSeries(
             f"{label}: slices of several reconstructions lie through each other",
             found="ConvolutionKernel " + ", ".join(shown[:4]),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import IrregularSeries
+from ctedge.errors import IrregularSeries, counted
 from ctedge.readers.dicom.opening import check_value
 from ctedge.readers.dicom.patients import IDENTITY
 
@@ -127,7 +127,7 @@ def numbers(
         raise IrregularSeries(
             f"{name}: the slice does not say its {keyword}",
             found=None if raw is None else _shown(values),
-            expected=f"{count} finite numbers" + (" above 0" if keyword in _POSITIVE else ""),
+            expected=counted(count, "finite number") + (" above 0" if keyword in _POSITIVE else ""),
             fix="export the series from the scanner again",
         )
     return tuple(values.tolist())

@@ -43,22 +43,24 @@ _NO_SLICE = {
 _HOUNSFIELD = ("", "HU", "HU_MOD")
 
 
-def reason_to_leave_out(header: Any, name: str) -> str | None:
+def reason_to_leave_out(header: Any, name: str, trailing: int | None) -> str | None:
     """Why an object is no CT slice; None for one that is.
 
     Args:
         header: a `pydicom.Dataset`.
         name: of the object, for messages.
+        trailing: how many bytes follow the header, where that can be told.
 
     Raises:
-        UnreadableScan: the file began as a CT slice, and what makes it one is lost.
+        UnreadableScan: the file began as a CT slice, and what makes it one is lost, or its pixels
+            are; or it ends before it says what it is.
     """
     meta = getattr(header, "file_meta", None) or {}
     begun = meta.get("MediaStorageSOPClassUID")
     if begun == _MEDIA_DIRECTORY:
         return "a DICOMDIR, whose references are not followed"
     kind, modality = header.get("SOPClassUID"), header.get("Modality")
-    _check_whole(header, name, begun)
+    _check_whole(header, name, begun, trailing)
     kind = begun if kind is None else kind
     if kind is not None and kind not in CT_CLASSES:
         return f"{getattr(kind, 'name', kind)}, no CT image"
@@ -94,14 +96,17 @@ def _other_picture(source: Any, keyword: str) -> str | None:
     return None
 
 
-def _check_whole(header: Any, name: str, begun: Any) -> None:
+def _check_whole(header: Any, name: str, begun: Any, trailing: int | None) -> None:
     """A file that was cut off still says at its beginning what it was."""
     kind = header.get("SOPClassUID")
     lost = [word for word in ("Modality", "Rows", "Columns") if header.get(word) in (None, "")]
-    if begun is None and kind is None and "Modality" in lost:
+    known = getattr(begun, "name", begun) != begun  # else it may be the beginning of one
+    if kind is None and "Modality" in lost and not known:
         raise damaged(name, "it ends before it says what it is")
     if begun not in CT_CLASSES and (begun is not None or kind not in CT_CLASSES):
         return
+    if trailing is not None and trailing <= 0:
+        raise damaged(name, "it ends before its pixels")
     if begun in CT_CLASSES and kind is not None and kind != begun:
         raise damaged(name, f"it begins as {begun.name} and goes on as another class")
     if lost:

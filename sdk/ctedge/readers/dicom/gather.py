@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ctedge.errors import ScanNotFound, UnreadableScan
+from ctedge.errors import ScanNotFound, UnreadableScan, counted
+from ctedge.readers.same_file import SameFile
 
 #: More files than any study: whoever names such a folder meant another one.
 MAX_FILES = 100_000
@@ -27,26 +29,28 @@ class DicomObject:
 
     Attributes:
         name: for messages: the path below the folder that was named.
-        path: of a file on disk.
+        file: on disk.
         data: the bytes of an open stream.
         dataset: a `pydicom.Dataset` in memory.
     """
 
     name: str
-    path: Path | None = None
+    file: SameFile | None = None
     data: bytes | None = None
     dataset: Any = None
 
     @property
     def where(self) -> str:
         """For messages that do not name the folder: the path as given, or else the name."""
-        return self.name if self.path is None else str(self.path)
+        return self.name if self.file is None else str(self.file.path)
 
-    def open(self) -> BinaryIO:
-        """The object as a stream of bytes; not for data sets in memory."""
-        if self.path is not None:
-            return self.path.open("rb")
-        return io.BytesIO(self.data or b"")
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        """The object as a stream of bytes; not for data sets in memory.
+
+        Raises:
+            UnreadableScan: the file is not what it was when it was first opened.
+        """
+        return io.BytesIO(self.data or b"") if self.file is None else self.file.opened()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,7 @@ def gather(source: Any) -> Gathered:
         objects = tuple(_one(item, place) for place, item in enumerate(source))
         if not objects:
             raise ScanNotFound("the list of files is empty", fix="name the slices of a series")
-        return Gathered(label=f"{len(objects)} DICOM objects", objects=objects)
+        return Gathered(label=counted(len(objects), "DICOM object"), objects=objects)
     found = _one(source, 0)
     return Gathered(label=found.name, objects=(found,))
 
@@ -114,14 +118,14 @@ def check_regular(path: Path) -> None:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is one of DICOM by its first bytes."""
-    return path.is_file() and looks_like_dicom(DicomObject(name=str(path), path=path))
+    return path.is_file() and looks_like_dicom(DicomObject(name=str(path), file=SameFile(path)))
 
 
 def looks_like_dicom(item: DicomObject) -> bool:
     """Whether an object begins as DICOM files do: 128 bytes of anything, then DICM (PS3.10)."""
     if item.dataset is not None:
         return True
-    with item.open() as stream:
+    with item.opened() as stream:
         return stream.read(132)[128:] == b"DICM"
 
 
@@ -136,7 +140,7 @@ def _one(item: Any, place: int) -> DicomObject:
         if not path.exists():
             raise ScanNotFound(f"{path}: no such file", fix="check the path")
         check_regular(path)
-        return DicomObject(name=str(path), path=path)
+        return DicomObject(name=str(path), file=SameFile(path))
     if hasattr(item, "read"):
         name = getattr(item, "name", None)
         label = name if isinstance(name, str) else f"stream {place}"
@@ -173,7 +177,7 @@ def _folder(folder: Path) -> Gathered:
         if entry.is_symlink():
             excluded.append(f"{name}: a symbolic link, not followed")
         elif entry.is_file(follow_symlinks=False):
-            objects.append(DicomObject(name=name, path=Path(entry.path)))
+            objects.append(DicomObject(name=name, file=SameFile(Path(entry.path))))
         elif entry.is_dir(follow_symlinks=False):
             excluded.append(f"{name}: over {MAX_DEPTH} folders deep, not looked into")
         else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.errors import CTEdgeError, IrregularSeries
+from ctedge.errors import CTEdgeError, IrregularSeries, counted
 from ctedge.readers.dicom.elements import text_of
 from ctedge.readers.dicom.gather import DicomObject
 from ctedge.readers.dicom.opening import damaged, damaged_header
@@ -187,4 +187,5 @@ def _check_size(image: Image, slices: Sequence[Slice]) -> None:
     there = image.trailing_bytes - _ELEMENT_HEADER_BYTES[image.syntax]
     promised = sum(one.rows * one.columns * one.values.bits_allocated // 8 for one in slices)
     if there < promised:
-        raise damaged(image.item.where, f"{max(there, 0)} bytes of pixels; {promised} are promised")
+        found = f"{counted(max(there, 0), 'byte')} of pixels; {promised} are promised"
+        raise damaged(image.item.where, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -30,6 +31,12 @@ _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _VR_OF_SEQUENCES = ("SQ", "UN", None)
 _STEP_BYTES = 1 << 24
 
+#: What is raised where bytes are missing; two of them are called "error".
+_CUT_SHORT = (EOFError, struct.error, zlib.error)
+
+#: What pydicom calls that of one value.
+_WRONG_LENGTH = "BytesLengthException"
+
 
 def damaged(name: str, error: object) -> UnreadableScan:
     """What to raise for a file that pydicom or a codec stumbles over, or that has gone."""
@@ -39,7 +46,11 @@ def damaged(name: str, error: object) -> UnreadableScan:
             found=error.strerror,
             fix="check that it is still there, that this user may read it, and its medium",
         )
-    found = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
+    found = error
+    if isinstance(error, _CUT_SHORT):
+        found = kind_of(error)
+    elif isinstance(error, Exception) and not isinstance(error, Unbearable):
+        found = f"{type(error).__name__}: {error}"
     return UnreadableScan(
         f"{name}: the DICOM file is damaged",
         found=found,
@@ -59,6 +70,19 @@ def named_in_full(item: DicomObject, error: CTEdgeError) -> CTEdgeError:
     )
 
 
+def kind_of(error: Exception) -> str:
+    """What an error means whose own text is not shown: it may quote the patient's data.
+
+    Args:
+        error: of pydicom, or of what inflates.
+    """
+    if isinstance(error, zlib.error):
+        return "its deflated data end too soon, or are damaged"
+    if isinstance(error, (*_CUT_SHORT, OSError)) or type(error).__name__ == _WRONG_LENGTH:
+        return "it ends too soon, or a length in it is wrong"
+    return f"it cannot be parsed ({type(error).__name__})"
+
+
 class Unbearable(ValueError):
     """A header beyond a limit of ours."""
 
@@ -66,11 +90,10 @@ class Unbearable(ValueError):
 def damaged_header(name: str, error: Exception) -> UnreadableScan:
     """What to raise where a header cannot be read.
 
-    Of an error that is not ours only the kind is named: its text may quote the patient's data.
+    Of an error that is neither ours nor the system's only the kind is named (`kind_of`).
     """
-    return damaged(
-        name, error if isinstance(error, (Unbearable, OSError)) else type(error).__name__
-    )
+    ours = isinstance(error, Unbearable) or getattr(error, "errno", None) is not None
+    return damaged(name, error if ours else kind_of(error))
 
 
 def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[Any, int | None]:
@@ -86,7 +109,7 @@ def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tup
 
     Raises:
         pydicom.errors.InvalidDicomError: not a DICOM file.
-        UnreadableScan: damaged, or a header without end.
+        UnreadableScan: damaged, changed while it was read, or a header without end.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom remarks on what vendors do; we judge by values
@@ -95,7 +118,7 @@ def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tup
             for keyword in keywords:  # a value is parsed, and found broken, on its first use
                 check_value(header, keyword)
                 header.get(keyword)
-        except pydicom.errors.InvalidDicomError:
+        except (CTEdgeError, pydicom.errors.InvalidDicomError):
             raise
         except Exception as error:  # pydicom raises many kinds
             raise damaged_header(item.name, error) from error
@@ -105,7 +128,7 @@ def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tup
 def _parsed(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[Any, int | None]:
     if item.dataset is not None:
         return item.dataset, None
-    with item.open() as stream:
+    with item.opened() as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
         bounded = _Bounded(stream)

@@ -36,7 +36,7 @@ def decode(one: Slice) -> npt.NDArray[Any]:
         (rows, columns) of HU; integer where slope and intercept are whole.
 
     Raises:
-        UnreadableScan: the file is damaged, or has gone.
+        UnreadableScan: the file is damaged, has changed since its header was read, or has gone.
         NonFiniteVoxels: the map to HU leads beyond what a number holds.
     """
     pydicom = require("pydicom", extra="dicom", purpose="reading DICOM")
@@ -88,7 +88,7 @@ def _stored(pydicom: Any, one: Slice) -> npt.NDArray[Any]:
     item = one.item
     if item.dataset is not None:
         return _of_dataset(pydicom, one, item.dataset)
-    with item.open() as stream:
+    with item.opened() as stream:
         if one.syntax == _DEFLATED:
             return _of_dataset(pydicom, one, pydicom.dcmread(stream))
         if pydicom.uid.UID(one.syntax).is_encapsulated:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,10 @@ from ctedge.cpus import usable_cpus
 from ctedge.planes import PlanesInFiles
 from ctedge.readers.dicom.pixels import decode
 from ctedge.readers.dicom.volume import Plane, Volume
+from ctedge.readers.threads import Threads
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: Codecs leave Python while they decode; more threads than this only wait for the disk.
 MAX_THREADS = 8
@@ -45,20 +49,18 @@ class DicomPlanes(PlanesInFiles):
         self._kept.clear()
 
     def _decoded(self, planes: Sequence[Plane]) -> Generator[npt.NDArray[Any], None, None]:
-        threads = min(usable_cpus(), MAX_THREADS, len(planes))
+        count = max(min(usable_cpus(), MAX_THREADS, len(planes)), 1)
         under_way: dict[int, Future[npt.NDArray[Any]]] = {}
-        pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="ctedge-dicom")
-        try:
+        with Threads(count, "ctedge-dicom") as threads:
             for at, plane in enumerate(planes):
-                for coming in planes[at : at + _AHEAD * threads + 1]:
+                for coming in planes[at : at + _AHEAD * count + 1]:
                     for place in _needs(coming):
                         if place not in under_way and place not in self._kept:
-                            one = self._volume.slices[place]
-                            under_way[place] = pool.submit(decode, one)
+                            begun = threads.begin(partial(decode, self._volume.slices[place]))
+                            if begun is not None:  # else it is decoded here, in its turn
+                                under_way[place] = begun
                 pixels = [self._taken(place, under_way) for place in _needs(plane)]
                 yield _mixed(pixels, plane.share).T
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
     def _taken(
         self, place: int, under_way: dict[int, Future[npt.NDArray[Any]]]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ctedge.errors import IrregularSeries
+from ctedge.errors import IrregularSeries, counted
 from ctedge.readers.dicom.choice import choose_chest
 from ctedge.readers.dicom.gather import gather
 from ctedge.readers.dicom.pixels import check_decodable
@@ -103,7 +103,7 @@ def _unused(slices: Sequence[Slice], volume: Volume) -> list[str]:
     left_out = Counter(id(one.item) for one in slices)
     left_out.subtract(used)
     return [
-        f"{items[key]}: {f'{count} frames ' if used[key] else ''}of another acquisition"
+        f"{items[key]}: {counted(count, 'frame') + ' ' if used[key] else ''}of another acquisition"
         for key, count in left_out.items()
         if count
     ]

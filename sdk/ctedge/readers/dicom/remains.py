@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
+from ctedge.errors import counted
 from ctedge.readers.dicom.gather import DicomObject
 
 #: 128 bytes of preamble, and the letters DICM, PS3.10.
@@ -28,17 +29,17 @@ def cut_slices(
     for item in strays:
         if _kind_of_name(item) not in kinds:
             continue
-        with item.open() as stream:
+        with item.opened() as stream:
             head = stream.read(_HEAD_BYTES)
         if len(head) < _HEAD_BYTES:
-            yield item, f"{len(head)} bytes"
+            yield item, counted(len(head), "byte")
         elif not any(head):
             yield item, "zeros in the place of its beginning"
 
 
 def _kind_of_name(item: DicomObject) -> str | None:
     """The suffix; names made of UIDs have none. Of a stream nothing is known but that it is one."""
-    if item.path is None:
+    if item.file is None:
         return None
     name = PurePath(item.name).name
     suffix = "." if name.startswith(".") else PurePath(name).suffix.lower()

@@ -11,6 +11,7 @@ def places_of(option: str, value: object) -> str:
         value: that a user might choose.
     """
     return (
-        f"read_scan(..., {option}={value!r}), `ctedge predict --{option.replace('_', '-')} {value}`"
-        f" or a column `{option}` in the table of `ctedge batch`"
+        f"read_scan(..., {option}={value!r}), `--{option.replace('_', '-')} {value}` of"
+        f" `ctedge predict`, `assess` or `bench`, or a column `{option}` in the table of"
+        " `ctedge batch`"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctedge.errors import CTEdgeError, IrregularSeries, ScanNotFound
+from ctedge.errors import CTEdgeError, IrregularSeries, ScanNotFound, counted
 from ctedge.extras import require
 from ctedge.progress import Begin, unseen
 from ctedge.readers.dicom.elements import WANTED, text_of
@@ -69,7 +69,7 @@ class _Sorted:
         """Read a header, and put its object in its place."""
         try:
             header, trailing = read_header(pydicom, item, WANTED)
-            reason = reason_to_leave_out(header, item.name)
+            reason = reason_to_leave_out(header, item.name, trailing)
             if reason is None:
                 image = image_of(header, item, trailing)
                 self.series.setdefault((image.study, image.series), []).append(image)
@@ -126,7 +126,7 @@ def find_series(
     if not any(_may_be_dicom(item) for item in gathered.objects):
         raise ScanNotFound(
             f"{gathered.label}: no DICOM file here",
-            found=f"{len(gathered.objects)} other files",
+            found=counted(len(gathered.objects), "other file"),
             fix="pass the folder that holds the slices, or a .nii.gz file",
         )
     pydicom = require("pydicom", extra="dicom", purpose="reading DICOM")
@@ -214,5 +214,5 @@ def choose(found: Found, wanted: str) -> Series:
 
 def listing(series: Sequence[Series]) -> str:
     """The series of a folder in one line of a message."""
-    shown = [f"{one.key} ({len(one.images)} files)" for one in series[:10]]
+    shown = [f"{one.key} ({counted(len(one.images), 'file')})" for one in series[:10]]
     return ", ".join(shown) + (f" and {len(series) - 10} more" if len(series) > 10 else "")

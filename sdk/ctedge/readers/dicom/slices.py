@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ctedge.errors import IrregularSeries
+from ctedge.errors import IrregularSeries, counted
 from ctedge.readers.dicom.elements import Frame, numbers, text_of
 from ctedge.readers.dicom.fitness import reason_of_frame
 from ctedge.readers.dicom.gather import DicomObject
@@ -77,7 +77,7 @@ def slices_of(header: Any, item: DicomObject) -> tuple[Slice, ...]:
     frames = int(numbers(item.where, header, "NumberOfFrames", 1, default=1.0)[0])
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not 1 <= frames <= MAX_FRAMES or (groups is not None and len(groups) != frames):
-        found = f"{frames} frames, {len(groups or ())} functional groups"
+        found = f"{counted(frames, 'frame')}, {counted(len(groups or ()), 'functional group')}"
         raise damaged(item.where, found)
     if groups is None and frames > 1:
         raise IrregularSeries(

@@ -1,0 +1,230 @@
+"""How a door's work ends: closed while it predicts, cancelled while it waits, forked."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from bundle_factory import write_tiny
+from ctedge import Classifier, InferenceFailed
+from held_network import PATIENCE_S, held_up
+
+
+@pytest.fixture
+def door(tmp_path):
+    bundle = write_tiny(tmp_path / "tiny.ctedge")
+    with Classifier.load(bundle.path, device="cpu", runtime="onnxruntime") as opened:
+        yield opened
+
+
+@pytest.fixture
+def scans(rng):
+    return [rng.integers(-1000, 800, (20, 20, 16)).astype(np.int16) for _ in range(4)]
+
+
+def test_closing_waits_for_what_runs_and_refuses_the_rest(door, scans, monkeypatch):
+    begun, go = held_up(door, monkeypatch)
+    with ThreadPoolExecutor(3) as pool:
+        running = pool.submit(door.predict, scans[0])
+        assert begun.wait(PATIENCE_S)
+        closing = [pool.submit(door.close) for _ in range(2)]
+        while not door._uses._closed:
+            pass
+        with pytest.raises(InferenceFailed, match="was closed"):
+            door.predict(scans[1])
+        with pytest.raises(InferenceFailed, match="was closed"):
+            door.warm_up()
+        assert not any(one.done() for one in closing)
+        go.set()
+        assert running.result().probability > 0
+        for one in closing:
+            one.result()
+
+
+def test_closing_between_the_scans_of_a_stream_ends_it(door, scans):
+    """It waits for nobody who is not predicting, and no `errors` keeps a stream alive."""
+    answers = door.predict_iter(itertools.cycle(scans), errors="return")
+    next(answers)
+    door.close()
+    with pytest.raises(InferenceFailed, match="was closed"):
+        next(answers)
+    assert list(answers) == []
+
+
+def test_what_waits_for_a_thread_is_refused_by_closing(door, scans, monkeypatch):
+    monkeypatch.setattr("ctedge.uses.usable_cpus", lambda: 1)
+    begun, go = held_up(door, monkeypatch)
+
+    async def close_among_them():
+        asked = [asyncio.ensure_future(door.predict_async(scan)) for scan in scans]
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        closing = asyncio.ensure_future(asyncio.to_thread(door.close))
+        while not door._uses._closed:
+            await asyncio.sleep(0)
+        with pytest.raises(InferenceFailed, match="was closed"):
+            await door.predict_async(scans[0])
+        go.set()
+        await closing
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, *others = asyncio.run(close_among_them())
+    assert first.probability > 0
+    assert [type(one) for one in others] == [InferenceFailed] * 3
+
+
+def test_what_is_cancelled_while_it_waits_is_never_read(door, scans, monkeypatch):
+    monkeypatch.setattr("ctedge.uses.usable_cpus", lambda: 1)
+    begun, go = held_up(door, monkeypatch)
+    read = []
+
+    class Waiting:
+        def __array__(self, dtype=None, copy=None):
+            read.append(self)
+            return scans[1]
+
+    async def cancel_one():
+        first = asyncio.ensure_future(door.predict_async(scans[0]))
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        second = asyncio.ensure_future(door.predict_async(Waiting()))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        go.set()
+        return await first
+
+    assert asyncio.run(cancel_one()).probability > 0
+    door.close()
+    assert read == []
+
+
+CLOSED_BY_A_SIGNAL = """
+import signal, sys
+import numpy as np
+from ctedge import Classifier, CTEdgeError
+
+class Scan:
+    def __array__(self, dtype=None, copy=None):
+        signal.raise_signal(signal.SIGTERM)
+        return np.random.default_rng(0).integers(-1000, 800, (20, 20, 16)).astype(np.int16)
+
+with Classifier.load(sys.argv[1], device="cpu", runtime="onnxruntime") as door:
+    signal.signal(signal.SIGTERM, lambda *_: door.close())
+    try:
+        door.predict(Scan())
+    except CTEdgeError as error:
+        print(type(error).__name__, error.what, error.fix)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    print(door.predict(Scan()).probability > 0, flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    door.predict(Scan())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends the process there")
+def test_closing_within_a_prediction_is_refused(door):
+    """By a signal handler of the thread that predicts: it would wait for itself."""
+    told = subprocess.run(
+        [sys.executable, "-c", CLOSED_BY_A_SIGNAL, door.bundle.path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    refusal, answered = told.stdout.splitlines()
+    assert refusal.startswith("InferenceFailed the model cannot be closed within a prediction")
+    assert "sys.exit()" in refusal
+    assert (answered, told.stderr, told.returncode) == ("True", "", 7)
+
+
+def predicts_whole(door, scan, steps: int) -> bool:
+    """Predict; at the given step of what counts the uses press Ctrl-C. Whether it came so far."""
+
+    def step(frame, _event, _arg):
+        nonlocal steps
+        if not frame.f_code.co_filename.endswith(("uses.py", "contextlib.py")):
+            return None
+        steps -= 1
+        if steps == 0:
+            raise KeyboardInterrupt
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(step)
+    try:
+        door.predict(scan)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        sys.settrace(before)
+    return True
+
+
+def test_an_interrupt_at_any_step_leaves_a_model_that_closes(door, scans):
+    door.predict(scans[0])
+    for steps in itertools.count(1):
+        one = Classifier.load(door.bundle.path, device="cpu", runtime="onnxruntime")
+        whole = predicts_whole(one, scans[0], steps)
+        closing = threading.Thread(target=one.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive(), steps
+        if whole:
+            break
+    assert steps > 10
+
+
+def in_child(door, scan, answers) -> list[str]:
+    """What each way to use an inherited door says; then a door of the child's own."""
+    said = []
+    for use in (
+        lambda: door.predict(scan),
+        door.warm_up,
+        lambda: next(answers),
+        lambda: door.predict_batch([scan], errors="return"),
+        lambda: asyncio.run(door.predict_async(scan)),
+    ):
+        try:
+            use()
+            said.append("answered")
+        except InferenceFailed as error:
+            said.append(str(error))
+    door.close()
+    with Classifier.load(door.bundle.path, device="cpu", runtime="onnxruntime") as own:
+        said.append(str(own.predict(scan).logit))
+    return said
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_is_told_to_load_the_model_itself(door, scans):
+    answers = door.predict_iter(itertools.cycle(scans))
+    expected = next(answers).logit
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that threads are about is the point
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, "|".join(in_child(door, scans[0], answers)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        *refusals, answer = pipe.read().split("|")
+    os.waitpid(child, 0)
+    assert len(refusals) == 5
+    for refusal in refusals:
+        assert "forked" in refusal
+        assert "load the model in the child" in refusal
+    assert float(answer) == expected
+    assert door.predict(scans[0]).logit == expected
+    answers.close()

@@ -1,0 +1,172 @@
+"""How a segmenter's work ends: closed while it segments, forked, freed in a child process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy.ndimage", exc_type=ImportError)
+pytest.importorskip("onnx", exc_type=ImportError)
+
+from ctedge import CTScan, InferenceFailed, LungSegmenter, ModelBundle
+from lungmask_factory import two_sided
+from lungs_watched import watched, write_bands
+
+#: Nothing here takes seconds; a test that fails ends all the same.
+PATIENCE_S = 60
+
+THREADS = 8
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return write_bands(tmp_path_factory.mktemp("lungs") / "bands.ctedge")
+
+
+Opens = Callable[[], LungSegmenter]
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def opens(request: pytest.FixtureRequest, bundle: ModelBundle) -> Opens:
+    if importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return lambda: LungSegmenter.load(bundle.path, device="cpu", runtime=request.param)
+
+
+@pytest.fixture
+def scan() -> CTScan:
+    return two_sided()[0]
+
+
+def test_closing_waits_for_a_scan_under_way_and_refuses_the_rest(opens: Opens, scan: CTScan):
+    segmenter, begun, go = opens(), threading.Event(), threading.Event()
+    expected = segmenter.segment(scan).labels
+
+    def until_refused() -> None:
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            segmenter.segment(scan)
+
+    def wait() -> None:
+        begun.set()
+        assert go.wait(PATIENCE_S)
+
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            running = pool.submit(segmenter.segment, watched(scan, half_way=wait)[0])
+            assert begun.wait(PATIENCE_S)
+            closing = [pool.submit(segmenter.close) for _ in range(2)]
+            with pytest.raises(InferenceFailed, match="was closed"):
+                until_refused()
+            assert not any(one.done() for one in closing)
+        finally:
+            go.set()
+        np.testing.assert_array_equal(running.result(PATIENCE_S).labels, expected)
+        for one in closing:
+            one.result(PATIENCE_S)
+    segmenter.close()
+
+
+def test_closing_while_eight_threads_segment(opens: Opens, scan: CTScan):
+    """Each hears of it before its next scan, and has whole answers until then."""
+    segmenter = opens()
+    expected = segmenter.segment(scan).labels
+    begun, wrong = threading.Semaphore(0), list[np.ndarray]()
+
+    def until_closed() -> tuple[str, list[list[int]]]:
+        while True:
+            given, planes = watched(scan, half_way=begun.release)
+            try:
+                found = segmenter.segment(given).labels
+            except InferenceFailed as error:
+                return error.what, planes.asked
+            if not np.array_equal(found, expected):
+                wrong.append(found)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        running = [pool.submit(until_closed) for _ in range(THREADS)]
+        try:
+            for _ in range(2 * THREADS):
+                assert begun.acquire(timeout=PATIENCE_S)
+        finally:
+            segmenter.close()
+        said = [one.result(PATIENCE_S) for one in running]
+    assert said == [("the model was closed", [])] * THREADS
+    assert wrong == []
+    with opens() as again:
+        np.testing.assert_array_equal(again.segment(scan).labels, expected)
+
+
+def test_closed_within_a_scan_it_says_so_and_stays_open(opens: Opens, scan: CTScan):
+    """As a signal handler would, in the thread that segments: there is nothing to wait for."""
+    with opens() as segmenter:
+        given, _ = watched(scan, half_way=segmenter.close)
+        with pytest.raises(InferenceFailed, match="cannot be closed within"):
+            segmenter.segment(given)
+        assert segmenter.segment(scan).labels.any()
+
+
+def in_child(work: Callable[[], str]) -> tuple[str, int]:
+    """What work says in a forked child, and how the child ended: by a signal, where it hung."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that threads are about is the point
+        child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(PATIENCE_S)
+            os.write(writing, work().encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    return said, os.waitpid(child, 0)[1]
+
+
+@needs_fork
+def test_a_forked_child_is_refused_and_the_parent_goes_on(opens: Opens, scan: CTScan):
+    with opens() as segmenter:
+        expected = segmenter.segment(scan).labels
+
+        def use() -> str:
+            try:
+                segmenter.segment(scan)
+            except InferenceFailed as error:
+                segmenter.close()
+                return f"{error}, closed"
+            return "answered"
+
+        said, status = in_child(use)
+        assert status == 0
+        assert "forked" in said
+        assert "load the model in the child" in said
+        assert said.endswith(", closed")
+        np.testing.assert_array_equal(segmenter.segment(scan).labels, expected)
+
+
+@needs_fork
+def test_freed_in_a_forked_child_it_does_not_hang(opens: Opens, scan: CTScan):
+    held = [opens()]
+    held[0].segment(scan)
+    gone = weakref.ref(held[0])
+
+    def free() -> str:
+        held.clear()
+        return f"freed: {gone() is None}"
+
+    assert in_child(free) == ("freed: True", 0)
+    held[0].close()
