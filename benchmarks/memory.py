@@ -151,7 +151,8 @@ def shipped(inputs: Inputs) -> list[Asked]:
     """The same of the shipped network, as many as fit."""
     found = here("pneumonia")
     few = {"count": SHIPPED_PREDICTIONS, "seconds": SHIPPED_SECONDS}
-    asked = [small(inputs, "sessions", FP32[0])]  # what the runtime itself does there
+    # What the runtimes themselves do there.
+    asked = [small(inputs, "sessions", one) for one in FP32 if one in found]
     asked += [small(inputs, "cycles", one) for one in found]
     asked = [one | {"seconds": SHIPPED_CYCLES_SECONDS} for one in asked]
     asked += [small(inputs, "slope", one, "array") | few for one in found]
@@ -167,6 +168,8 @@ def grown(asked: Asked) -> dict[str, Any]:
     row |= {"runtime": found["runtime"], "count": found["done"][-1]}
     row |= {"handles_added": found["handles_added"], "held_bytes": found["memory_bytes"][-1]}
     row |= straight_line(found["done"], found["memory_bytes"])
+    if "in_use_bytes" in found:
+        row["in_use"] = straight_line(found["done"], found["in_use_bytes"])
     print(row, flush=True)
     return row
 

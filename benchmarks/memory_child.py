@@ -59,7 +59,13 @@ def cycles(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def sessions(asked: dict[str, Any]) -> dict[str, Any]:
-    """Open and drop sessions of ONNX Runtime on a bundle's network, without ctedge's runtimes."""
+    """Open and drop a bundle's network with its runtime alone, without ctedge's."""
+    runtime = asked["candidate"][0]
+    opened = {"onnxruntime": _onnxruntime_session, "openvino": _openvino_network}[runtime](asked)
+    return {"runtime": runtime, **_sampled(opened, asked, trim=True)}
+
+
+def _onnxruntime_session(asked: dict[str, Any]) -> Callable[[], object]:
     import onnxruntime
 
     from ctedge.bundle.model_bundle import ModelBundle
@@ -67,11 +73,33 @@ def sessions(asked: dict[str, Any]) -> dict[str, Any]:
     network = ModelBundle.load(asked["bundle"]).model
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
+    providers = ["CPUExecutionProvider"]
+    return lambda: onnxruntime.InferenceSession(network, settings, providers=providers)
+
+
+def _openvino_network(asked: dict[str, Any]) -> Callable[[], object]:
+    """In FP32, written and compiled as ctedge does it; it answers once, as golden cases make it."""
+    import numpy as np
+
+    from ctedge.bundle.model_bundle import ModelBundle
+    from ctedge.onnx_file.for_cpu import for_openvino
+    from ctedge.onnx_file.parts import answers_of
+    from ctedge.runtimes.openvino_package import import_openvino
+    from ctedge.runtimes.openvino_runtime import compile_options
+
+    openvino, options = import_openvino(), compile_options("fp32", "cpu")
+    bundle = ModelBundle.load(asked["bundle"])
+    network = for_openvino(answers_of(bundle.model), "fp32")
+    air = np.zeros((1, *bundle.input_shape), np.float32)
 
     def work() -> None:
-        onnxruntime.InferenceSession(network, settings, providers=["CPUExecutionProvider"])
+        core = openvino.Core()
+        model = core.read_model(network)
+        model.reshape(list(air.shape))
+        request = core.compile_model(model, "CPU", options).create_infer_request()
+        request.infer([air], share_inputs=False, share_outputs=False)
 
-    return {"runtime": "onnxruntime", **_sampled(work, asked, trim=True)}
+    return work
 
 
 def candidates(asked: dict[str, Any]) -> dict[str, Any]:
@@ -106,12 +134,13 @@ def _sampled(
     """Repeat work as often as is asked, or, from `LEAST` samples on, until the time is used up.
 
     `trim` lets glibc give back what is free before each look: it keeps a model's megabytes now and
-    then, and a leak would hide in that.
+    then, and a leak would hide in that. It is also asked how much of what it holds is in use.
     """
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if trim else None
+    in_use = _bytes_in_use if trim and hasattr(ctypes.CDLL(None), "mallinfo2") else None
     until = time.monotonic() + asked["seconds"]
     every = max(1, asked["count"] // SAMPLES)
-    done, memory = list[int](), list[int]()
+    done, memory, used = list[int](), list[int](), list[int]()
     handles = _handles()
     for number in range(1, asked["count"] + 1):
         work()
@@ -120,15 +149,33 @@ def _sampled(
                 give_back(0)
             done.append(number)
             memory.append(_held_bytes())
+            if in_use:
+                used.append(in_use())
             if time.monotonic() > until and len(done) >= LEAST:
                 break
-    return {"done": done, "memory_bytes": memory, "handles_added": _handles_left(handles)}
+    found = {"done": done, "memory_bytes": memory, "handles_added": _handles_left(handles)}
+    return found | ({"in_use_bytes": used} if used else {})
 
 
 def _held_bytes() -> int:
     """What lies in memory of this process now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class _MallocInfo(ctypes.Structure):
+    """What glibc's `mallinfo2` answers (mallinfo(3))."""
+
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names.split())
+
+
+def _bytes_in_use() -> int:
+    """What programs were given by glibc and have not freed; what is merely kept is not in it."""
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = _MallocInfo
+    told = ask()
+    return int(told.uordblks + told.hblkhd)
 
 
 def _handles() -> int:

@@ -29,7 +29,7 @@ _WORK = {
     ("slope", "nii.gz"): "prediction, .nii.gz",
     ("slope", "dicom"): "prediction, DICOM folder",
     ("cycles", ""): "load and close",
-    ("sessions", ""): "open and drop a session, no more",
+    ("sessions", ""): "the runtime alone, opened and dropped",
 }
 
 
@@ -67,21 +67,29 @@ def peak_rows(document: dict[str, Any]) -> Iterator[str]:
 
 def slope_rows(document: dict[str, Any]) -> Iterator[str]:
     """One line of Markdown per work that was repeated."""
-    yield "| repeated | model | runtime | times | bytes each (95 %) | R² | held at the end, MB | |"
-    yield "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
+    yield (
+        "| repeated | model | runtime | times | bytes each (95 %) | R² | of them in use"
+        " | held at the end, MB | |"
+    )
+    yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
     for row in document["slopes"]:
-        low, high = row["ci95"]
         cells = [
             _WORK[row["what"], row["source"]] + (", explained" if row["explain"] else ""),
             f"`{row['model']}`",
             f"`{row['runtime']}`",
             f"{row['count']}",
-            f"{row['bytes_each']:.0f} ({low:.0f} to {high:.0f})",
+            _slope(row),
             f"{row['r2']:.2f}",
+            _slope(row["in_use"]) if "in_use" in row else "",
             f"{row['held_bytes'] / _MB:.0f}",
             verdict(row),
         ]
         yield "| " + " | ".join(cells) + " |"
+
+
+def _slope(line: dict[str, Any]) -> str:
+    low, high = line["ci95"]
+    return f"{line['bytes_each']:.0f} ({low:.0f} to {high:.0f})"
 
 
 def verdict(row: dict[str, Any]) -> str:

@@ -30,7 +30,8 @@ from ctedge.bench.machine import BenchMachine, peak_memory_bytes
 from ctedge.onnx_file.guard import inspect_model
 from ctedge.onnx_file.parts import answers_of
 from ctedge.runtimes.onnx_runtime import OnnxRuntime, session_options
-from ctedge.runtimes.openvino_runtime import OpenVinoRuntime, compile_options, import_openvino
+from ctedge.runtimes.openvino_package import import_openvino
+from ctedge.runtimes.openvino_runtime import OpenVinoRuntime, compile_options
 
 ROUNDS, WARM_UP = 15, 2
 BATCHES = (1, 2, 4, 8)

@@ -17,7 +17,7 @@ from typing import Any
 
 
 def by_threads(
-    door: Any, source: str, scans: int, *, callers: int, warm_up: int
+    door: Any, source: Any, scans: int, *, callers: int, warm_up: int
 ) -> tuple[float, list[float]]:
     """Seconds for all answers, and milliseconds of each, of threads that share one model."""
     left, taken, met = iter(range(scans)), list[float](), list[BaseException]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
@@ -17,6 +18,7 @@ import pytest
 pytest.importorskip("scipy", exc_type=ImportError)
 pytest.importorskip("onnx", exc_type=ImportError)
 
+from bundle_factory import write_tiny
 from conftest import REPOSITORY
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -94,6 +96,37 @@ def test_what_is_kept_shows_as_a_slope():
     slope = benchmark.straight_line(found["done"], found["memory_bytes"])["bytes_each"]
     assert slope == pytest.approx(size, rel=COARSE)
     assert found["handles_added"] == 0
+
+
+@needs_proc
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc says what is in use")
+def test_what_is_freed_is_not_in_use():
+    import memory as benchmark
+    import memory_child
+
+    kept: list[object] = []
+    size = 100_000
+
+    def keep_some_of_it() -> None:
+        taken = [ctypes.create_string_buffer(size) for _ in range(10)]
+        kept.append(taken[5])  # what lies around it is free, and glibc keeps it or gives it back
+
+    found = memory_child._sampled(keep_some_of_it, {"count": 80, "seconds": 60}, trim=True)
+    slope = benchmark.straight_line(found["done"], found["in_use_bytes"])["bytes_each"]
+    assert slope == pytest.approx(size, rel=COARSE)
+
+
+@needs_proc
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_runtime_is_looked_at_without_ctedge(tmp_path, runtime):
+    pytest.importorskip(runtime, exc_type=ImportError)
+    import memory_child
+
+    bundle = write_tiny(tmp_path / "tiny.ctedge").path
+    asked = {"bundle": str(bundle), "candidate": (runtime, "cpu", "fp32")}
+    found = memory_child.sessions({**asked, "count": 8, "seconds": 60})
+    assert found["runtime"] == runtime
+    assert len(found["memory_bytes"]) == 8
 
 
 @needs_proc
