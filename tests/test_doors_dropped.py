@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
 import subprocess
 import sys
 import threading
@@ -147,21 +146,39 @@ def test_closing_the_model_waits_for_what_a_stream_is_reading(door, held):
     answers.close()
 
 
-def test_ctrl_c_waits_until_the_thread_has_started(door, held, monkeypatch):
+INTERRUPTED = """
+import signal, sys, threading
+import numpy as np
+from ctedge import Classifier
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+scan = np.random.default_rng(0).integers(-1000, 800, (20, 20, 16)).astype(np.int16)
+start, started = threading.Thread.start, []
+
+def interrupted(thread):
+    signal.raise_signal(signal.SIGINT)
+    start(thread)
+    started.append(thread)
+
+with Classifier.load(sys.argv[1], device="cpu", runtime="onnxruntime") as door:
+    threading.Thread.start = interrupted
+    try:
+        next(door.predict_iter([scan]))
+    except KeyboardInterrupt:
+        (thread,) = started
+        print("interrupted, and reads on" if thread.is_alive() else "interrupted")
+"""
+
+
+def test_ctrl_c_waits_until_the_thread_has_started(bundle):
     """Else the thread could be left half started, or the interruption be told as something else."""
-    start, started = threading.Thread.start, []
-
-    def interrupted(thread):
-        signal.raise_signal(signal.SIGINT)
-        start(thread)
-        started.append(thread)
-
-    held.go.set()
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        next(door.predict_iter(held.stream()))
-    (thread,) = started
-    assert not thread.is_alive()
+    told = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, bundle],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (told.stdout, told.stderr, told.returncode) == ("interrupted\n", "", 0)
 
 
 UNFINISHED = """
