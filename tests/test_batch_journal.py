@@ -190,6 +190,15 @@ def test_what_cannot_be_begun_is_told_before_any_work(tmp_path, table, output):
     assert output.read_bytes() == b"mine"
 
 
+def test_results_do_not_go_into_the_bundle_that_answers(tmp_path, table):
+    bundle = write_tiny(tmp_path / "tiny.ctedge").path
+    before = sorted(bundle.iterdir())
+    answer = call("batch", table, "-o", bundle / "results.parquet", "-m", bundle)
+    assert answer.returncode == 2
+    assert "inside of the bundle" in answer.stderr
+    assert sorted(bundle.iterdir()) == before
+
+
 def test_finished_results_are_told_again_and_not_made_again(tmp_path, table, output):
     bundle = write_tiny(tmp_path / "tiny.ctedge")
     read = read_table(table)

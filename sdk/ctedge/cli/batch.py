@@ -80,8 +80,10 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option
     from ctedge.batch.journal import folder_of
     from ctedge.bundle.model_bundle import ModelBundle
     from ctedge.cli.output import print_origin
+    from ctedge.cli.outputs import require_outside
     from ctedge.progress import bar
 
+    require_outside({"--output": output}, [model])
     try:
         with bar("judging") as begin:
             summary = run_batch(

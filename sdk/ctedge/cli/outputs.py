@@ -27,13 +27,36 @@ def require_places(outputs: Places, scan: str | None, bundles: Iterable[str]) ->
         OutputError: a place cannot be written, or lies inside of a bundle; or two names lead to one
             file.
     """
-    _require_no_member(outputs, bundles)
+    require_outside(outputs, bundles)
     for option, path in outputs.items():
         if path is not None:
             _require_place(option, path)
     _require_apart({**outputs, "SCAN": scan})
     if scan is not None:
         _require_no_slice(outputs, Path(scan))
+
+
+def require_outside(outputs: Places, bundles: Iterable[str]) -> None:
+    """Refuse a place inside of a bundle, which is none any more with one file too many.
+
+    Args:
+        outputs, bundles: as of `require_places`.
+
+    Raises:
+        OutputError: a place lies inside of a bundle.
+    """
+    from ctedge.bundle.files import find_bundle
+    from ctedge.errors import BundleError
+
+    for bundle in bundles:
+        try:
+            folder = find_bundle(bundle)
+        except BundleError:
+            continue  # what is none is refused where it is loaded
+        for option, path in _inside(folder, outputs):
+            _refuse(
+                f"{option} names a file inside of the bundle {bundle}", f"{path}", option=option
+            )
 
 
 def _require_place(option: str, path: str | Path) -> None:
@@ -65,22 +88,6 @@ def _require_apart(places: Places) -> None:
         if _is_same(path, same):
             found = f"{path}" if path == same else f"{path}, {same}"
             _refuse(f"{one} and {other} name one file", found, option=one)
-
-
-def _require_no_member(outputs: Places, bundles: Iterable[str]) -> None:
-    """Refuse a place inside of a bundle, which is none any more with one file too many."""
-    from ctedge.bundle.files import find_bundle
-    from ctedge.errors import BundleError
-
-    for bundle in bundles:
-        try:
-            folder = find_bundle(bundle)
-        except BundleError:
-            continue  # what is none is refused where it is loaded
-        for option, path in _inside(folder, outputs):
-            _refuse(
-                f"{option} names a file inside of the bundle {bundle}", f"{path}", option=option
-            )
 
 
 def _require_no_slice(outputs: Places, scan: Path) -> None:
