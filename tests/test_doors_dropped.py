@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import nibabel as nib
 import numpy as np
@@ -59,6 +60,19 @@ def door(bundle, held):
 def preparing_thread() -> threading.Thread:
     (thread,) = (one for one in threading.enumerate() if one.name == "ctedge-prepare")
     return thread
+
+
+def it_waits_for_the_reading(close: Callable[[], None], held: Held) -> None:
+    """Closing ends when what is being read has been, and not before."""
+    assert held.begun.wait(PATIENCE_S)
+    closing = threading.Thread(target=close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()
+    held.go.set()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
+    assert held.over.is_set()
 
 
 @pytest.mark.parametrize("in_a_cycle", [True, False])
@@ -118,15 +132,7 @@ def test_the_collector_comes_by_while_others_read(bundle, tmp_path, chest, las_a
 def test_closing_a_stream_waits_for_what_is_being_read(door, held):
     answers = door.predict_iter(held.stream())
     next(answers)
-    assert held.begun.wait(PATIENCE_S)
-    closing = threading.Thread(target=answers.close)
-    closing.start()
-    closing.join(0.1)
-    assert closing.is_alive()
-    held.go.set()
-    closing.join(PATIENCE_S)
-    assert not closing.is_alive()
-    assert held.over.is_set()
+    it_waits_for_the_reading(answers.close, held)
     assert list(answers) == []
 
 
@@ -134,15 +140,7 @@ def test_closing_the_model_waits_for_what_a_stream_is_reading(door, held):
     """So nothing is read behind a `with` that an error has left, whoever still holds the stream."""
     answers = door.predict_iter(held.stream())
     next(answers)
-    assert held.begun.wait(PATIENCE_S)
-    closing = threading.Thread(target=door.close)
-    closing.start()
-    closing.join(0.1)
-    assert closing.is_alive()
-    held.go.set()
-    closing.join(PATIENCE_S)
-    assert not closing.is_alive()
-    assert held.over.is_set()
+    it_waits_for_the_reading(door.close, held)
     answers.close()
 
 
