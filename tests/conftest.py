@@ -14,6 +14,7 @@ import pytest
 from drawn_once import share_drawings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of tests that import ONNX Runtime themselves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"

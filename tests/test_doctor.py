@@ -98,7 +98,7 @@ def without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if name in ("onnxruntime", "onnxruntime-gpu") else real(name)
 
     monkeypatch.setattr("ctedge.diagnosis.version_of", version_of)
-    monkeypatch.setattr("ctedge.runtimes.onnx_runtime.version_of", version_of)
+    monkeypatch.setattr("ctedge.runtimes.onnxruntime_package.version_of", version_of)
 
 
 @pytest.mark.usefixtures("without_onnxruntime")
@@ -126,7 +126,7 @@ def test_no_runtime_at_all_is_an_alarm(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_two_of_them_are_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctedge.runtimes.onnx_runtime.version_of", lambda name: "1.30")
+    monkeypatch.setattr("ctedge.runtimes.onnxruntime_package.version_of", lambda name: "1.30")
     found = row("ONNX Runtime")
     assert (found.state, "overwrite each other" in found.detail) == ("broken", True)
     assert str(found.fix).startswith("pip uninstall -y onnxruntime onnxruntime-gpu; ")

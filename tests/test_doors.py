@@ -173,7 +173,7 @@ def test_a_changed_byte_is_refused_before_the_runtime_sees_it(classifier_bundle,
     data = bytearray(model.read_bytes())
     data[-1] ^= 1
     model.write_bytes(data)
-    monkeypatch.setattr(onnx_runtime, "_import_onnxruntime", lambda device: pytest.fail("reached"))
+    monkeypatch.setattr(onnx_runtime, "import_onnxruntime", lambda device: pytest.fail("reached"))
     with pytest.raises(DigestMismatch):
         Classifier.load(classifier_bundle)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
-import os
 import subprocess
 import sys
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 
 from bundle_factory import write_tiny
 from ctedge import Classifier, InferenceFailed
+from forked import in_forked_child, needs_fork
 from held_network import PATIENCE_S, held_up
 
 
@@ -183,7 +183,7 @@ def test_an_interrupt_at_any_step_leaves_a_model_that_closes(door, scans):
     assert steps > 10
 
 
-def in_child(door, scan, answers) -> list[str]:
+def said_of_inherited(door, scan, answers) -> list[str]:
     """What each way to use an inherited door says; then a door of the child's own."""
     said = []
     for use in (
@@ -204,23 +204,12 @@ def in_child(door, scan, answers) -> list[str]:
     return said
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@needs_fork
 def test_a_forked_child_is_told_to_load_the_model_itself(door, scans):
     answers = door.predict_iter(itertools.cycle(scans))
     expected = next(answers).logit
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads are about is the point
-        child = os.fork()
-    if child == 0:
-        try:
-            os.write(writing, "|".join(in_child(door, scans[0], answers)).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        *refusals, answer = pipe.read().split("|")
-    os.waitpid(child, 0)
+    said = in_forked_child(lambda: "|".join(said_of_inherited(door, scans[0], answers)))
+    *refusals, answer = said.split("|")
     assert len(refusals) == 5
     for refusal in refusals:
         assert "forked" in refusal
@@ -228,3 +217,39 @@ def test_a_forked_child_is_told_to_load_the_model_itself(door, scans):
     assert float(answer) == expected
     assert door.predict(scans[0]).logit == expected
     answers.close()
+
+
+FORKED = """
+import asyncio, itertools, os, signal, sys
+import numpy as np
+from ctedge import Classifier
+scan = np.random.default_rng(0).integers(-1000, 800, (20, 20, 16)).astype(np.int16)
+door = Classifier.load(sys.argv[1], device="cpu", runtime=sys.argv[2])
+answers = door.predict_iter(itertools.repeat(scan))
+next(answers)
+asyncio.run(door.predict_async(scan))
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    {end}
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), door.predict(scan).probability > 0)
+door.close()
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("end", ["pass", "del door, answers", "door.close()"])
+def test_a_forked_child_ends_as_any_program_does(door, runtime, end):
+    """Python frees what is left at its end, and a runtime waits for threads that did not follow."""
+    if importlib.util.find_spec(runtime) is None:
+        pytest.skip(f"{runtime} is not installed")
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED.format(end=end), door.bundle.path, runtime],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (told.stdout, told.stderr, told.returncode) == ("7 True\n", "", 0)

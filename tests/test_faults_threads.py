@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,6 +27,7 @@ from ctedge.errors import InputError, RuntimeUnavailable
 from ctedge.runtimes.cpu_flags import require_native
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.precision import half, int8
+from forked import in_forked_child, needs_fork
 from tensorrt_stage import set_stage
 
 THREADS, PREDICTIONS = 16, 200
@@ -212,31 +211,19 @@ def test_closing_while_eight_threads_predict(opens: Opens, scans: list[np.ndarra
         assert again.predict(scans[0]).logit == expected
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@needs_fork
 def test_a_child_of_a_fork_is_refused_and_the_parent_goes_on(
     opens: Opens, scans: list[np.ndarray]
 ) -> None:
     with opens() as door:
         expected = door.predict(scans[0]).logit
-        reading, writing = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that threads are about is the point
-            child = os.fork()
-        if child == 0:
-            try:
-                os.write(writing, said_in_child(door, scans[0]).encode())
-            finally:
-                os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading) as pipe:
-            said = pipe.read()
-        assert os.waitpid(child, 0)[1] == 0
+        said = in_forked_child(lambda: said_of_inherited(door, scans[0]))
         assert said.count("load the model in the child") == 2
         assert said.endswith("closed")
         assert door.predict(scans[0]).logit == expected
 
 
-def said_in_child(door: Classifier, scan: np.ndarray) -> str:
+def said_of_inherited(door: Classifier, scan: np.ndarray) -> str:
     said = []
     for use in (lambda: door.predict(scan), door.warm_up):
         try:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,7 @@ pytest.importorskip("scipy.ndimage", exc_type=ImportError)
 pytest.importorskip("onnx", exc_type=ImportError)
 
 from ctedge import CTScan, InferenceFailed, LungSegmenter, ModelBundle
+from forked import in_forked_child, needs_fork
 from lungmask_factory import two_sided
 from lungs_watched import watched, write_bands
 
@@ -26,8 +24,6 @@ from lungs_watched import watched, write_bands
 PATIENCE_S = 60
 
 THREADS = 8
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 
 @pytest.fixture(scope="module")
@@ -118,25 +114,6 @@ def test_closed_within_a_scan_it_says_so_and_stays_open(opens: Opens, scan: CTSc
         assert segmenter.segment(scan).labels.any()
 
 
-def in_child(work: Callable[[], str]) -> tuple[str, int]:
-    """What work says in a forked child, and how the child ended: by a signal, where it hung."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads are about is the point
-        child = os.fork()
-    if child == 0:
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(PATIENCE_S)
-            os.write(writing, work().encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        said = pipe.read()
-    return said, os.waitpid(child, 0)[1]
-
-
 @needs_fork
 def test_a_forked_child_is_refused_and_the_parent_goes_on(opens: Opens, scan: CTScan):
     with opens() as segmenter:
@@ -150,8 +127,7 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(opens: Opens, scan: CT
                 return f"{error}, closed"
             return "answered"
 
-        said, status = in_child(use)
-        assert status == 0
+        said = in_forked_child(use)
         assert "forked" in said
         assert "load the model in the child" in said
         assert said.endswith(", closed")
@@ -168,5 +144,5 @@ def test_freed_in_a_forked_child_it_does_not_hang(opens: Opens, scan: CTScan):
         held.clear()
         return f"freed: {gone() is None}"
 
-    assert in_child(free) == ("freed: True", 0)
+    assert in_forked_child(free) == "freed: True"
     held[0].close()

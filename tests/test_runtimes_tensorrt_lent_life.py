@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 
 from ctedge import Classifier, DeviceLost, InferenceFailed
 from ctedge.runtimes.pinned_inputs import MOST
+from forked import in_forked_child, needs_fork
 from tensorrt_stage import SHAPE, Stage, expected, set_stage, volumes
 
 OUT_OF_MEMORY, LAUNCH_FAILED, NOT_SUPPORTED = 2, 719, 801
@@ -140,26 +140,21 @@ def test_a_gpu_that_is_lost_while_one_is_lent_is_said_where_it_runs(stage: Stage
         runtime.run(volumes(1))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@needs_fork
 def test_a_forked_child_borrows_nothing_frees_nothing_and_does_not_crash(stage: Stage) -> None:
     runtime = stage.open()
     held = runtime.lend_input()
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads are about is not the point
-        child = os.fork()
-    if child == 0:
+
+    def end_it() -> str:
+        nonlocal held
         stage.driver.calls.clear()
         sound = usable(held) and runtime.lend_input() is None
-        del held
+        held = None
         runtime.close()
         gc.collect()
-        os.write(writing, f"{sound} {sum(stage.driver.calls.values())}".encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reading, 99) == b"True 0"
-    os.close(reading)
-    os.close(writing)
+        return f"{sound} {sum(stage.driver.calls.values())}"
+
+    assert in_forked_child(end_it) == "True 0"
     assert usable(held)
     assert np.array_equal(runtime.run(held)["logit"], expected(volumes(1))["logit"])
     assert held is not None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +15,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 
 from ctedge.errors import InferenceFailed
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
+from forked import in_forked_child, needs_fork
 from tensorrt_stage import Stage, expected, set_stage, volumes
 
 
@@ -82,15 +81,12 @@ def test_close_waits_for_the_call_that_runs(stage: Stage) -> None:
     assert stage.driver.left() == {}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@needs_fork
 def test_a_forked_child_is_refused_and_frees_nothing(stage: Stage) -> None:
     runtime = stage.open()
     runtime.run(volumes(1))
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that threads are about is not the point
-        child = os.fork()
-    if child == 0:
+
+    def use_it() -> str:
         stage.driver.calls.clear()
         try:
             runtime.run(volumes(1))
@@ -98,12 +94,9 @@ def test_a_forked_child_is_refused_and_frees_nothing(stage: Stage) -> None:
         except InferenceFailed as error:
             text = str(error)
         runtime.close()
-        os.write(writing, f"{text}|{sum(stage.driver.calls.values())}".encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    text, calls = os.read(reading, 4096).decode().split("|")
-    os.close(reading)
-    os.close(writing)
+        return f"{text}|{sum(stage.driver.calls.values())}"
+
+    text, calls = in_forked_child(use_it).split("|")
     assert "forked" in text
     assert "load the model in the child" in text
     assert calls == "0"

@@ -93,7 +93,7 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    from ctedge.runtimes.onnx_runtime import installed_distributions
+    from ctedge.runtimes.onnxruntime_package import installed_distributions
     from ctedge.runtimes.versions import misfit
 
     found = installed_distributions()
@@ -118,7 +118,7 @@ def _packages() -> list[Finding]:
 
 def _onnxruntime(*, needed: bool) -> list[Finding]:
     """Two distributions, or none, which is no harm where another runtime runs the models."""
-    from ctedge.runtimes.onnx_runtime import installed_distributions
+    from ctedge.runtimes.onnxruntime_package import installed_distributions
     from ctedge.runtimes.versions import DISTRIBUTIONS
 
     found = installed_distributions()

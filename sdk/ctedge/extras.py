@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
 from ctedge.errors import MissingExtra
@@ -10,6 +11,12 @@ from ctedge.interrupts import interruptions_let_through, interrupts_deferred
 
 #: What brings back what this distribution came with.
 INSTALL_AGAIN = "pip install --force-reinstall ctedge"
+
+#: What a package reads when it is first imported, and what to tell it. Else ONNX Runtime, from 1.29
+#: on, writes into ~/.cache/Microsoft, and sends to Microsoft, an identifier of the machine, where
+#: Python lies and the name of each network that is opened.
+#: Source: Privacy.md within its package, which names the variable.
+_SENDS_NOTHING = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1")}
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -33,12 +40,18 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 def import_package(module: str) -> ModuleType:
     """Import a module; Ctrl-C meanwhile is KeyboardInterrupt, once what was begun is imported.
 
+    A package that would send something over the network is told not to, by a variable of the
+    environment, unless that was set before.
+
     Args:
         module: dotted module name.
 
     Raises:
         Exception: whatever an absent or a damaged package raises.
     """
+    package = module.partition(".")[0]
+    if package in _SENDS_NOTHING:
+        os.environ.setdefault(*_SENDS_NOTHING[package])
     with interrupts_deferred(), interruptions_let_through():
         return importlib.import_module(module)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import threading
@@ -180,7 +181,16 @@ def in_use(
 
 
 _uses: weakref.WeakSet[Uses] = weakref.WeakSet()
-_inherited: list[Uses] = []
+
+
+def _hold_what_was_inherited() -> None:
+    """Models are never freed in a child, not even when its interpreter frees everything at its end.
+
+    A reference that Python does not know of is not taken away from them.
+    """
+    for uses in list(_uses):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(uses))
+
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _inherited.extend(_uses))
+    os.register_at_fork(after_in_child=_hold_what_was_inherited)

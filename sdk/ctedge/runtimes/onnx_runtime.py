@@ -14,13 +14,12 @@ from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
 from ctedge.cpus import usable_cpus
 from ctedge.errors import DeviceLost, InferenceFailed, RuntimeUnavailable
-from ctedge.extras import import_package, install_line, version_of
 from ctedge.lifetime import model_closed
 from ctedge.onnx_file.for_cpu import for_onnx_runtime
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
 from ctedge.runtimes.cpu_flags import why_int8_saturates
+from ctedge.runtimes.onnxruntime_package import import_onnxruntime, install_from
 from ctedge.runtimes.outputs import require_known
-from ctedge.runtimes.versions import DISTRIBUTIONS
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -48,12 +47,7 @@ _NO_MEMORY = re.compile(
 )
 _OF_THE_GPU = re.compile(r"CUDA|CUDNN|CUBLAS|EP_FAIL")
 
-_EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
-
 _START_AGAIN = "start the process again, and see with nvidia-smi whether the GPU is still there"
-
-#: Two distributions that install the same files over each other; pip does not object.
-_BOTH = DISTRIBUTIONS["onnxruntime"]
 
 
 class OnnxRuntime:
@@ -79,7 +73,7 @@ class OnnxRuntime:
         device: str = "cpu",
         precision: str = FP32,
     ) -> None:
-        ort = _import_onnxruntime(device)
+        ort = import_onnxruntime(device)
         provider = _PROVIDERS[device]
         available = ort.get_available_providers()
         if provider not in available:
@@ -87,7 +81,7 @@ class OnnxRuntime:
                 f"ONNX Runtime cannot use the device {device!r} here",
                 found=", ".join(available),
                 expected=provider,
-                fix=f"pip uninstall -y {_BOTH[0]}; {install_line(_EXTRAS[device])}",
+                fix=f"pip uninstall -y onnxruntime; {install_from(device)}",
             )
         self._ort, self._provider, self._called = ort, provider, name
         self._device, self._precision = device, precision
@@ -196,42 +190,6 @@ class OnnxRuntime:
                 fix="check the NVIDIA driver with nvidia-smi, or ask for the device cpu",
             )
         return session
-
-
-def installed_distributions() -> dict[str, str]:
-    """Which ONNX Runtime distributions are installed, with their versions."""
-    versions = {name: version_of(name) for name in _BOTH}
-    return {name: version for name, version in versions.items() if version is not None}
-
-
-def _import_onnxruntime(device: str) -> Any:
-    found = installed_distributions()
-    if len(found) > 1:
-        raise RuntimeUnavailable(
-            "both ONNX Runtime distributions are installed; they overwrite each other's files",
-            found=", ".join(f"{name} {version}" for name, version in found.items()),
-            expected="one of them",
-            fix=f"pip uninstall -y {' '.join(_BOTH)}; {install_line(_EXTRAS[device])}",
-        )
-    try:
-        onnxruntime = import_package("onnxruntime")
-    except ImportError as error:
-        raise RuntimeUnavailable(
-            "ONNX Runtime is not installed", found=error, fix=install_line(_EXTRAS[device])
-        ) from error
-    except Exception as error:  # a shared library that does not load
-        raise _damaged_install(error, device) from error
-    if not hasattr(onnxruntime, "InferenceSession"):
-        raise _damaged_install("a package without content", device)
-    return onnxruntime
-
-
-def _damaged_install(found: object, device: str) -> RuntimeUnavailable:
-    return RuntimeUnavailable(
-        "ONNX Runtime is installed in part; uninstalling one of two distributions leaves that",
-        found=found,
-        fix=f"pip uninstall -y {' '.join(_BOTH)}; {install_line(_EXTRAS[device])}",
-    )
 
 
 def _advice(error: Exception) -> str:
