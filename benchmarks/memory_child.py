@@ -66,10 +66,10 @@ def sessions(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _onnxruntime_session(asked: dict[str, Any]) -> Callable[[], object]:
-    import onnxruntime
-
     from ctedge.bundle.model_bundle import ModelBundle
+    from ctedge.runtimes.onnxruntime_package import import_onnxruntime
 
+    onnxruntime = import_onnxruntime("cpu")
     network = ModelBundle.load(asked["bundle"]).model
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1

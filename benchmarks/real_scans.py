@@ -16,6 +16,7 @@ import result_file
 
 from ctedge import CTEdgeError, preprocess, read_scan
 from ctedge.bench.machine import BenchMachine
+from ctedge.errors import counted
 from ctedge.readers.dicom.gather import gather
 from ctedge.readers.dicom.pixels import check_decodable, decode
 from ctedge.readers.dicom.series import find_series
@@ -75,7 +76,7 @@ def row(source: Path, label: str, options: dict[str, Any]) -> dict[str, Any]:
     return facts | {
         "answer": "a volume",
         "what": f"{' x '.join(map(str, scan.shape))} voxels of {x:.3f} x {y:.3f} x {z:.3f} mm",
-        "found": f"{len(scan.excluded)} files left out" if scan.excluded else "",
+        "found": f"{counted(len(scan.excluded), 'file')} left out" if scan.excluded else "",
     }
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from command_line import CTEDGE
+from patience import first_line
 
 #: Started under another name, so that it is found in whatever Ray starts.
 MARK = "CTEDGE_TEST_MARK"
@@ -93,7 +94,9 @@ def local_cluster(folder: Path) -> Iterator[str]:
         text=True,
     ) as process:
         try:
-            yield process.stdout.readline().strip()
+            address = first_line(process)
+            assert address, "the cluster does not start"
+            yield address
             process.communicate("", timeout=PATIENCE_S)
         finally:
             process.kill()

@@ -256,6 +256,8 @@ class FakeDriver:
             raise self.wrong("a capture that other threads' calls spoil")
 
     def _cuStreamEndCapture(self, stream: int, graph: Any) -> int:
+        if stream not in self._capturing:
+            return NUMBERS["CUDA_ERROR_ILLEGAL_STATE"]
         capture = self._capturing.pop(stream)
         if capture["thread"] != threading.get_ident():
             return 908

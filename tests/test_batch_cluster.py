@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ if find_spec("ray") is None or sys.platform != "linux":
 parquet = pytest.importorskip("pyarrow.parquet")
 
 from batch_factory import (
+    PATIENCE_S,
     driver,
     finished,
     listening,
@@ -53,7 +56,7 @@ def job(tmp_path):
 
 
 @pytest.fixture
-def begun(job):
+def begun(job, room):
     """Begins the command with further options; what still runs at the end is killed."""
     processes = []
 
@@ -66,7 +69,15 @@ def begun(job):
     yield begin
     for process in processes:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Where Ray writes: nothing of it is left. The names of its sockets have to be short."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
 
 
 def journal_of(job):
@@ -83,7 +94,7 @@ def at_the_gates(job):
     return len(journal_of(job)) >= len(BEFORE)
 
 
-def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
+def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun, room):
     with local_cluster(job) as address:
         process = begun("--address", address)
         wait_for(lambda: at_the_gates(job), of=process)
@@ -152,6 +163,7 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
     assert [n for n, row in enumerate(again) if row != rows[n]] == [BEFORE.index("gone.nii.gz")]
     assert again[BEFORE.index("gone.nii.gz")]["label"]
     assert not folder_of(job / "results.parquet").exists()
+    assert list(room.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -160,11 +172,12 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun):
     ids=["Ctrl-C", "SIGTERM"],  # of a terminal, of a service manager
 )
 def test_interrupted_on_one_machine_it_ends_cleanly_and_keeps_what_is_finished(
-    job, begun, send, number, exit_code
+    job, begun, room, send, number, exit_code
 ):
     process = begun()
     wait_for(lambda: at_the_gates(job), of=process)
     assert listening(marked(job)) <= {"127.0.0.1", "::1"}
+    assert list(room.iterdir())
     send(process.pid, number)
     code, out, err = finished(process)
     assert code == exit_code, err
@@ -174,3 +187,4 @@ def test_interrupted_on_one_machine_it_ends_cleanly_and_keeps_what_is_finished(
     ]
     assert len(journal_of(job)) == len(BEFORE)
     wait_for(lambda: not marked(job))
+    assert list(room.iterdir()) == []

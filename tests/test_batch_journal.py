@@ -178,8 +178,9 @@ def test_a_worker_takes_cores_of_its_own_and_no_more_than_there_are():
 
 def test_what_cannot_be_begun_is_told_before_any_work(tmp_path, table, output):
     bundle = write_tiny(tmp_path / "tiny.ctedge").path
-    with pytest.raises(OutputError, match="no name of a Parquet file"):
+    with pytest.raises(OutputError, match="no name of a Parquet file") as caught:
         run_batch(table, tmp_path / "results.csv", model=str(bundle))
+    assert caught.value.exit_code == 2
     slices = write_tiny(tmp_path / "slices.ctedge", task="slices").path
     with pytest.raises(WrongTask, match="no one answer a scan"):
         run_batch(table, output, model=str(slices))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,11 +13,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from rich.status import Status
 
 pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
 from bundle_factory import write_tiny
+from command_here import call
 from command_line import run
 from conftest import LAS_AFFINE, REPOSITORY
 from ctedge.bench import Report, Settings, bench
@@ -35,6 +38,7 @@ from ctedge.runtimes.choice import choose
 from ctedge.runtimes.cuda_driver import find_device
 from ctedge.scan import CTScan
 from engine_factory import put_engine, record_for, write_engine_bundle
+from patience import PATIENCE_S
 
 PLAIN = "onnxruntime-cpu-fp32"
 QUICK = Settings(repeats=3, warm_up=1)
@@ -100,6 +104,7 @@ def test_what_was_measured_is_written_before_anything_is_said(bundle, tmp_path):
             stdout=full,
             stderr=subprocess.PIPE,
             check=False,
+            timeout=PATIENCE_S,
         )
     assert answer.returncode != 0
     assert json.loads((tmp_path / "bench.json").read_text())["runs"]
@@ -224,6 +229,35 @@ def test_errors_of_the_input_are_no_refusals(bundle, tmp_path):
         bench(bundle, tmp_path / "none.nii", every=True, settings=QUICK)
     with pytest.raises(BundleNotFound):
         bench(tmp_path / "none.ctedge", every=True, settings=QUICK)
+
+
+def test_a_scan_that_vanishes_half_way_leaves_what_was_measured(
+    bundle, scan, tmp_path, monkeypatch
+):
+    pytest.importorskip("openvino", exc_type=ImportError)  # the second runtime
+    own = Path(shutil.copy(scan, tmp_path / "Patient.nii.gz"))
+    begun: list[str] = []
+
+    def update(_: Status, said: str) -> None:
+        begun.extend([said] if said.startswith("measuring ") else [])
+        if len(begun) == 2:
+            own.unlink(missing_ok=True)
+
+    monkeypatch.setattr(Status, "update", update)
+    written, drawn = tmp_path / "bench.json", tmp_path / "bench.png"
+    asked = ("--repeats", 2, "--warm-up", 0, "--device", "cpu", "--runtime", "all")
+    answer = call("bench", bundle, own, *asked, "--json", written, "--plot", drawn)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"error: {own}: no such file"), answer.stderr
+    document = json.loads(written.read_text())
+    (kept,) = document["runs"]
+    assert begun[0] == f"measuring {kept['candidate']}"
+    lost = {one["candidate"]: one["reason"] for one in document["refused"]}
+    assert "ScanNotFound" in lost[begun[1].removeprefix("measuring ")]
+    assert len(lost) == sum(one.device == "cpu" for one in ORDER) - 1
+    assert "Patient" not in written.read_text()
+    assert f"\n{kept['candidate']} " in answer.stdout
+    assert drawn.stat().st_size > 1000
 
 
 def test_the_time_budget_ends_the_repeats_but_not_before_there_is_a_spread(bundle, scan):

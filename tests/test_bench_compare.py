@@ -57,7 +57,11 @@ def compare(monkeypatch):
 def git(folder: Path, *words: str) -> str:
     named = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     answer = subprocess.run(
-        ["git", "-C", str(folder), *named, *words], capture_output=True, text=True, check=True
+        ["git", "-C", str(folder), *named, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return answer.stdout.strip()
 

@@ -108,7 +108,7 @@ def test_the_scan_is_not_written_over(tmp_path):
 @pytest.mark.parametrize("name", ["bench.jpg", "bench", "png", "bench.png.svg"])
 def test_a_plot_of_another_suffix_is_refused(report, tmp_path, name):
     answer = call("bench", NOWHERE, "--plot", tmp_path / name)
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "is no name of a PNG" in answer.stderr
     assert ".png" in answer.stderr
     with pytest.raises(OutputError, match="is no name of a PNG"):

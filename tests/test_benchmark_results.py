@@ -18,6 +18,7 @@ import pytest
 from conftest import REPOSITORY
 from ctedge import CTEdgeError
 from ctedge.bench.machine import BenchMachine
+from patience import PATIENCE_S
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
@@ -134,6 +135,7 @@ def test_benchmarks_that_pytest_runs_write_the_same_form(tmp_path):
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         capture_output=True,
         check=True,
+        timeout=PATIENCE_S,
     )
     document = json.loads(path.read_text())
     assert list(document) == ["schema_version", "command", "machine", "benchmarks"]
@@ -220,6 +222,7 @@ def test_a_trial_of_the_codecs_fills_its_table(tmp_path, real_data):
         env={**os.environ, "CTEDGE_TEST_DATA": str(real_data)},
         capture_output=True,
         check=True,
+        timeout=PATIENCE_S,
     )
     document = json.loads(path.read_text())
     assert document["command"].endswith("benchmarks/codecs.py --rounds 1 -o codecs.json")

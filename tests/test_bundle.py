@@ -39,6 +39,7 @@ from ctedge.errors import (
     UnsafeModel,
     WrongTask,
 )
+from patience import PATIENCE_S
 
 MEMBERS = ("MODEL_CARD.md", "golden/noise.npy.gz", "model.onnx")
 
@@ -403,6 +404,7 @@ def test_loading_imports_numpy_and_the_standard_library_only(folder: Path) -> No
         capture_output=True,
         text=True,
         check=True,
+        timeout=PATIENCE_S,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.stdout.strip() == "[]"

@@ -86,7 +86,9 @@ def said_by_a_process(*arguments: object) -> tuple[dict[str, Any], set[str]]:
         "from ctedge.cli import main\n"
         "main()"
     )
-    lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    lines = subprocess.check_output(
+        [sys.executable, "-c", code], text=True, timeout=PATIENCE_S
+    ).splitlines()
     return json.loads(lines[0]), set(json.loads(lines[-1]))
 
 
@@ -211,7 +213,7 @@ def test_a_command_imports_no_other(command):
         "try: main()\nexcept SystemExit: pass\n"
         "print([name for name in COMMANDS if f'ctedge.cli.{name}' in sys.modules])"
     )
-    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=PATIENCE_S)
     assert said.splitlines()[-1] == f"[{command!r}]"
 
 
@@ -235,7 +237,9 @@ def test_a_help_imports_nothing_that_checks_words(words):
         "try: main()\nexcept SystemExit: pass\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
-    said = subprocess.check_output([sys.executable, "-c", f"import json; {code}"], text=True)
+    said = subprocess.check_output(
+        [sys.executable, "-c", f"import json; {code}"], text=True, timeout=PATIENCE_S
+    )
     assert CHECKS & set(json.loads(said.splitlines()[-1])) == set()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctedge import cpus
+from patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="no affinity to look at here"
@@ -76,6 +77,7 @@ def test_the_affinity_is_kept():
         capture_output=True,
         text=True,
         check=True,
+        timeout=PATIENCE_S,
     )
     assert said.stdout == "1\n"
 
@@ -90,7 +92,11 @@ def test_a_process_in_a_real_group_sees_its_quota():
     try:
         join = f"open({str(GROUP / 'tasks')!r}, 'w').write('0')"
         said = subprocess.run(
-            [sys.executable, "-c", f"{join}; {ASK}"], capture_output=True, text=True, check=True
+            [sys.executable, "-c", f"{join}; {ASK}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE_S,
         )
     finally:
         GROUP.rmdir()

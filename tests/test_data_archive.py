@@ -289,10 +289,18 @@ def test_no_archive_at_all(archive, folder):
     assert "No such file" in str(caught.value)
 
 
-@pytest.mark.parametrize("members", [{}, {"readme.txt": b"x"}, {"._a.nii": b"x"}, {"a.nii/": b""}])
-def test_nothing_to_train_on(archive, folder, members):
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ({}, "0 files"),
+        ({"readme.txt": b"x"}, "1 file"),
+        ({"._a.nii": b"x"}, "1 file"),
+        ({"a.nii/": b""}, "0 files"),
+    ],
+)
+def test_nothing_to_train_on(archive, folder, members, found):
     pack(archive, members)
-    refused(archive, folder, "no scan inside")
+    assert refused(archive, folder, "no scan inside").found == found
 
 
 def test_damage_at_random_is_never_another_error(archive, folder, rng):

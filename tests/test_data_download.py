@@ -25,6 +25,7 @@ from ctedge_training.mosmed.download import PAUSES_S, download
 from ctedge_training.mosmed.https import check_url
 from ctedge_training.mosmed.part import Part, open_part
 from loopback_site import Site, serve
+from patience import PATIENCE_S
 
 BODY = np.random.default_rng(3).bytes((5 << 20) + 12_345)
 CHUNK = 1 << 16
@@ -399,7 +400,7 @@ def test_a_certificate_that_nobody_vouches_for_ends_it(tmp_path, target, line):
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", str(key), "-out", str(certificate)]
     made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files]
-    subprocess.run(made, check=True, capture_output=True)
+    subprocess.run(made, check=True, capture_output=True, timeout=PATIENCE_S)
     with serve(certificate=certificate, key=key) as site:
         site.files["/a.zip"] = BODY
         with pytest.raises(DatasetError, match="cannot be downloaded") as caught:
@@ -468,7 +469,7 @@ def test_a_killed_download_goes_on(site, target, line):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.wait(PATIENCE_S)
     site.hold.set()
     assert not target.exists()
     assert part.read_bytes() == BODY[: 4 * CHUNK]

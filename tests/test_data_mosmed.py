@@ -346,6 +346,21 @@ def test_scans_of_other_categories_and_names_are_said(site, data):
     ) in output
 
 
+def test_one_scan_is_not_told_as_several(data):
+    (data / "CT-0").mkdir(parents=True)
+    (data / "CT-0" / "study_0300.nii").write_bytes(b"x")
+    (data / "CT-23").mkdir()
+    (data / "CT-23" / "notes.txt").write_bytes(b"x")
+    lines: list[str] = []
+    with pytest.raises(DatasetError, match="no scans in") as caught:
+        mosmed.subset_rows(data, reporter=Reporter(say=lines.append, bars=False))
+    assert caught.value.found == "1 file"
+    assert lines == [
+        "CT-0: 1 scan; the published archive has 100",
+        "CT-0: 1 scan that MosMedData does not number among CT-0: study_0300.nii",
+    ]
+
+
 def test_other_names_count_within_their_folder(data):
     for folder in STUDIES:
         (data / folder).mkdir(parents=True)

@@ -23,6 +23,7 @@ from ctedge.cli.dicom_anonymize import anonymize
 from ctedge.deidentify import Options, check_folder, deidentify_folder
 from ctedge.deidentify.each import each_file
 from deidentify_factory import KEY, ct, write
+from patience import PATIENCE_S
 
 SLICES = 5
 
@@ -145,7 +146,7 @@ def test_a_kill_leaves_no_half_file_and_the_same_command_goes_on(tmp_path, serie
         if len(list((tmp_path / "out").rglob("*.dcm"))) > 3:
             break
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(PATIENCE_S)
     for path in (tmp_path / "out").rglob("[!.]*.dcm"):
         assert pydicom.dcmread(path).PatientIdentityRemoved == "YES"
     deidentify_folder(series, tmp_path / "out", key_file=key_file)

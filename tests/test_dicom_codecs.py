@@ -256,3 +256,27 @@ def test_a_frame_of_no_codec_is_damage(tmp_path, hu, syntax):
 def test_a_frame_of_another_codec_is_damage(hu):
     with pytest.raises(UnreadableScan, match="JPEG_2000, not of its syntax"):
         hu_of_frames(hu, lambda pixels: jpeg_2000(pixels, 16), JPEGLosslessSV1)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "found"),
+    [
+        (JPEG2000Lossless, "Jpeg2kError: "),  # what the library says
+        (JPEGLSLossless, "ValueError: a compressed frame "),
+        (RLELossless, "ImcdError: "),
+    ],
+    ids=lambda one: getattr(one, "name", ""),
+)
+def test_damaged_pixels_are_told_by_file_and_codec(tmp_path, hu, syntax, found):
+    paths = write_series(tmp_path / "series", hu, syntax=syntax)
+    one = pydicom.dcmread(paths[1])
+    frame = pydicom.encaps.get_frame(one.PixelData, 0, number_of_frames=1)
+    put_frames(one, [frame[: len(frame) // 2]], syntax)
+    save(paths[1], one)
+    with pytest.raises(UnreadableScan) as caught:
+        _ = read_scan(tmp_path / "series").voxels
+    assert caught.value.what.endswith(
+        f"001.dcm: its pixels, compressed as {syntax.name}, are damaged"
+    )
+    assert str(caught.value.found).startswith(found)
+    assert "export the series again" in caught.value.fix

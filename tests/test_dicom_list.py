@@ -16,6 +16,7 @@ from pydicom.uid import MPEG2MPML
 
 from command_here import call
 from dicom_factory import edit, save, slices, splice, write_series
+from patience import PATIENCE_S
 
 #: 20 slices 10 mm apart, 16 x 16 pixels of 16 mm: a chest by its extent and its field.
 CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
@@ -127,7 +128,9 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, hu):
     assert call("dicom", "list", tmp_path).stderr == ""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "ctedge", "dicom", "list", str(tmp_path), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=theirs, check=True, timeout=PATIENCE_S
+    )
     os.close(theirs)
     assert b"reading headers" in os.read(ours, 65536)
     os.close(ours)

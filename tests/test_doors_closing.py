@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import functools
 import itertools
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +18,7 @@ from bundle_factory import write_tiny
 from ctedge import Classifier, InferenceFailed
 from forked import in_forked_child, needs_fork
 from held_network import PATIENCE_S, held_up
+from step_interrupted import comes_through
 
 
 @pytest.fixture
@@ -107,6 +109,32 @@ def test_what_is_cancelled_while_it_waits_is_never_read(door, scans, monkeypatch
     assert read == []
 
 
+def test_what_was_told_that_there_is_no_thread_is_gone_and_never_read(door, scans, monkeypatch):
+    """Python's pool keeps it in its queue all the same, for the thread that the next one starts."""
+    read = []
+
+    class Refused:
+        def __array__(self, dtype=None, copy=None):
+            read.append(1)
+            return scans[0]
+
+    def no_more(_thread):
+        raise RuntimeError("can't start new thread")
+
+    refused = Refused()
+    gone = weakref.ref(refused)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(InferenceFailed, match="no thread can be started") as met:
+            asyncio.run(door.predict_async(refused))
+    del refused
+    assert gone() is None
+    assert met.value.__cause__ is not None
+    assert asyncio.run(door.predict_async(scans[1])).probability > 0
+    door.close()
+    assert read == []
+
+
 CLOSED_BY_A_SIGNAL = """
 import signal, sys
 import numpy as np
@@ -146,34 +174,12 @@ def test_closing_within_a_prediction_is_refused(door):
     assert (answered, told.stderr, told.returncode) == ("True", "", 7)
 
 
-def predicts_whole(door, scan, steps: int) -> bool:
-    """Predict; at the given step of what counts the uses press Ctrl-C. Whether it came so far."""
-
-    def step(frame, _event, _arg):
-        nonlocal steps
-        if not frame.f_code.co_filename.endswith(("uses.py", "contextlib.py")):
-            return None
-        steps -= 1
-        if steps == 0:
-            raise KeyboardInterrupt
-        return step
-
-    before = sys.gettrace()
-    sys.settrace(step)
-    try:
-        door.predict(scan)
-    except KeyboardInterrupt:
-        return False
-    finally:
-        sys.settrace(before)
-    return True
-
-
 def test_an_interrupt_at_any_step_leaves_a_model_that_closes(door, scans):
     door.predict(scans[0])
     for steps in itertools.count(1):
         one = Classifier.load(door.bundle.path, device="cpu", runtime="onnxruntime")
-        whole = predicts_whole(one, scans[0], steps)
+        predict = functools.partial(one.predict, scans[0])
+        whole = comes_through(predict, steps, "uses.py", "contextlib.py")
         closing = threading.Thread(target=one.close, daemon=True)
         closing.start()
         closing.join(PATIENCE_S)
@@ -217,39 +223,3 @@ def test_a_forked_child_is_told_to_load_the_model_itself(door, scans):
     assert float(answer) == expected
     assert door.predict(scans[0]).logit == expected
     answers.close()
-
-
-FORKED = """
-import asyncio, itertools, os, signal, sys
-import numpy as np
-from ctedge import Classifier
-scan = np.random.default_rng(0).integers(-1000, 800, (20, 20, 16)).astype(np.int16)
-door = Classifier.load(sys.argv[1], device="cpu", runtime=sys.argv[2])
-answers = door.predict_iter(itertools.repeat(scan))
-next(answers)
-asyncio.run(door.predict_async(scan))
-child = os.fork()
-if not child:
-    signal.alarm(60)
-    {end}
-    sys.exit(7)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), door.predict(scan).probability > 0)
-door.close()
-"""
-
-
-@needs_fork
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("end", ["pass", "del door, answers", "door.close()"])
-def test_a_forked_child_ends_as_any_program_does(door, runtime, end):
-    """Python frees what is left at its end, and a runtime waits for threads that did not follow."""
-    if importlib.util.find_spec(runtime) is None:
-        pytest.skip(f"{runtime} is not installed")
-    told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKED.format(end=end), door.bundle.path, runtime],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (told.stdout, told.stderr, told.returncode) == ("7 True\n", "", 0)

@@ -10,11 +10,14 @@ import nibabel as nib
 import pytest
 
 from conftest import REPOSITORY
+from patience import PATIENCE_S
 
 
 def run(name, *arguments, **options):
     command = [sys.executable, REPOSITORY / "examples" / name, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=PATIENCE_S, **options
+    )
 
 
 def test_without_a_scan_it_says_how_to_run_it():

@@ -241,6 +241,6 @@ def test_maps_are_of_one_scan(scan_file, tmp_path):
 )
 def test_a_map_of_another_name_is_refused_before_a_scan_is_read(tmp_path, option, name, kind):
     result = run("predict", tmp_path / "not-there.nii", option, tmp_path / name)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"{name} is no name of a {kind}" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -58,6 +58,9 @@ def test_the_command_tells_each_step(run_folder: Path, tmp_path: Path) -> None:
     written = ModelBundle.load(target, task="classifier")
     assert (written.name, written.labels) == ("named", tuple(LABELS["classifier"]))
     assert written.card.endswith("## Notes\n\nTrained for a *test*.\n")
+    with pytest.raises(OutputError, match="no name for a bundle") as caught:
+        export_onnx(run_folder, tmp_path / "named.onnx")
+    assert caught.value.exit_code == 2
     with pytest.raises(OutputError, match="--overwrite"):
         export_onnx(run_folder, target)
     with few_inputs():
@@ -91,10 +94,12 @@ def test_provenance_names_run_and_versions(bundle: ModelBundle, run_folder: Path
 
 
 def test_severity_has_a_score(tmp_path: Path) -> None:
-    run_folder = write_run(tmp_path / "run", build(SMALL.shape, "severity"), SMALL, "severity")
+    network, data = build(SMALL.shape, "severity"), {"synthetic_scans": 1}
+    run_folder = write_run(tmp_path / "run", network, SMALL, "severity", data=data)
     with few_inputs():
         bundle = export_onnx(run_folder, tmp_path / "s.ctedge")
     assert (bundle.task, bundle.output_names) == ("severity", ("score",))
+    assert "**1 of its training scans is synthetic**" in bundle.card
     assert len(onnx.load_from_string(answers_of(bundle.model)).graph.node) == 17
     assert set(bundle.gates["task"]["mae"]) == {"keras", "found"}
     assert bundle.gates["task"]["figures"]["|dMAE|"]["limit"] == 0.3

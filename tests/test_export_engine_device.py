@@ -104,7 +104,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ask(driver: Path, **environment: str) -> list[str]:
     known = os.environ | {"LD_LIBRARY_PATH": str(driver)} | environment
-    return subprocess.check_output([sys.executable, "-c", ASK], text=True, env=known).splitlines()
+    return subprocess.check_output(
+        [sys.executable, "-c", ASK], text=True, env=known, timeout=60
+    ).splitlines()
 
 
 def test_a_driver_is_asked_for_its_gpu_and_copies_what_it_is_given(driver: Path) -> None:
@@ -243,7 +245,9 @@ def on_stage(driver: Path, script: str, bundle: ModelBundle, shift: float = 0.0)
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     known = os.environ | {"LD_LIBRARY_PATH": str(driver)}
     command = [sys.executable, "-c", script, str(bundle.path), str(shift), REPOSITORY / "tests"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=known)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=known, timeout=120
+    )
     assert answer.returncode == 0, answer.stderr
     found: list[object] = json.loads(answer.stdout.splitlines()[-1])
     return found

@@ -143,8 +143,9 @@ def test_a_folder_that_cannot_be_written_is_named(bundle: ModelBundle, tmp_path:
 
 
 def test_a_name_that_is_no_engine_is_refused(bundle: ModelBundle, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no name for an engine"):
+    with pytest.raises(OutputError, match="no name for an engine") as caught:
         build_engine(bundle.path, runtime="tensorrt-rtx", output=tmp_path / "x.onnx")
+    assert caught.value.exit_code == 2
 
 
 def test_a_bundle_without_a_gate_result_is_refused(tmp_path: Path) -> None:
@@ -188,7 +189,9 @@ for runtime in ("tensorrt", "tensorrt-rtx", None):
     try: build_engine({str(bundle.path)!r}, runtime=runtime)
     except Exception as error: print(type(error).__name__, error.fix)
 """
-    lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    lines = subprocess.check_output(
+        [sys.executable, "-c", code], text=True, timeout=120
+    ).splitlines()
     assert all(line.startswith(MissingExtra.__name__) for line in lines)
     assert [line.partition("ctedge[")[2].partition("]")[0] for line in lines] == [
         "tensorrt",
@@ -205,7 +208,9 @@ def test_tensorrt_without_a_gpu_says_so_and_what_does_without(
         "import sys; sys.path.insert(0, sys.argv[1]); from ctedge_export.engine.flavours import"
         " load_flavour\ntry: load_flavour('tensorrt')\nexcept Exception as e: print(repr(e), e.fix)"
     )
-    answer = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True)
+    answer = subprocess.check_output(
+        [sys.executable, "-c", code, str(tmp_path)], text=True, timeout=120
+    )
     assert RuntimeUnavailable.__name__ in answer
     assert "needs an NVIDIA GPU" in answer
     assert "--runtime tensorrt-rtx" in answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import shutil
@@ -110,6 +111,13 @@ def test_the_card_tells_of_every_precision(made: ModelBundle) -> None:
     short = card_with_variants("# x\n", made.manifest["variants"])
     assert short.startswith("# x\n\n## Other precisions\n")
     assert card_with_variants(short, made.manifest["variants"]) == short
+
+
+def test_one_input_is_not_told_as_several(made: ModelBundle) -> None:
+    record = copy.deepcopy(made.manifest["variants"]["fp16"])
+    for gates in record["gates"]["runtimes"].values():
+        gates["numeric"]["inputs"] = gates["numeric"]["inputs"][:1]
+    assert "numeric gate over 1 input: " in card_with_variants("# x\n", {"fp16": record})
 
 
 def test_a_precision_that_is_not_there_is_said_to_be_missing(source: Path) -> None:

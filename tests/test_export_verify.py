@@ -76,6 +76,8 @@ def test_fp32_alone_passes_every_gate_on_every_runtime(plain: ModelBundle) -> No
         wanted |= {(runner.name, gate) for gate in ("golden", "numeric", "task")}
     assert found == wanted
     assert all(row.passed for row in rows)
+    golden = [row.text for row in rows if row.gate == "golden"]
+    assert all(text.startswith("1 case, at most ") for text in golden)
 
 
 def test_a_bundle_that_was_never_gated_is_refused(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_a_damaged_engine_is_said_at_once_and_stops_no_gate(
     _, first, second, third, *rest = said
     assert first.startswith(f"{damaged.name}: FAILED")
     assert second.startswith(f"{other.name}: FAILED")
-    assert "golden cases" in third
+    assert third.startswith("1 golden case on ")
     assert not any("FAILED" in line for line in rest)
     told = {row.runtime: row.passed for row in shown if row.gate == "identity"}
     assert told == {damaged.name: False, good.name: True, other.name: False}

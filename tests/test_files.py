@@ -11,6 +11,7 @@ import pytest
 
 from ctedge import OutputError
 from ctedge.files import atomic_file, atomic_folder, sha256_of, write_atomic
+from patience import first_line
 
 
 def disk_full(*_args):
@@ -128,7 +129,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_one_that_still_writes_is_left_to_end(tmp_path, kind):
     with writing(tmp_path / "x.engine", kind, "well") as alive:
-        temporary = Path(alive.stdout.readline().strip())
+        temporary = Path(first_line(alive))
         write_atomic(tmp_path / "other.json", "new")
         assert temporary.exists()
         alive.communicate("", timeout=60)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,3 +149,37 @@ def test_freed_in_a_forked_child_it_does_not_hang(opens: Opens, scan: CTScan):
 
     assert in_forked_child(free) == "freed: True"
     held[0].close()
+
+
+DAEMONS = """
+import sys, threading
+sys.path.insert(0, sys.argv[3])
+from ctedge import LungSegmenter
+from lungmask_factory import two_sided
+scan, begun = two_sided()[0], threading.Semaphore(0)
+segmenter = LungSegmenter.load(sys.argv[1], device="cpu", runtime=sys.argv[2])
+
+def work():
+    while True:
+        segmenter.segment(scan)
+        begun.release()
+
+for _ in range(12):
+    threading.Thread(target=work, daemon=True).start()
+for _ in range(12):
+    begun.acquire()
+"""
+
+
+def test_a_program_ends_while_daemon_threads_segment(opens: Opens):
+    """Python would end them within the runtime's C++, which aborts the process."""
+    with opens() as segmenter:
+        path, runtime = segmenter.bundle.path, segmenter.runtime.partition("-")[0]
+    told = subprocess.run(
+        [sys.executable, "-c", DAEMONS, path, runtime, Path(__file__).parent],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (told.stdout, told.stderr, told.returncode) == ("", "", 0)

@@ -20,6 +20,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 
 from bundle_factory import write_tiny
 from conftest import REPOSITORY
+from patience import PATIENCE_S
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 
@@ -140,6 +141,7 @@ def test_a_trial_run_fills_the_tables(tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stderr
     document = json.loads(output.read_text())

@@ -13,6 +13,7 @@ pytest.importorskip("openvino", exc_type=ImportError)
 pytest.importorskip("onnx", exc_type=ImportError)
 
 from conftest import REPOSITORY
+from patience import PATIENCE_S
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 
@@ -28,6 +29,7 @@ def test_a_trial_run_fills_the_tables(tmp_path, monkeypatch):
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stderr
     document = json.loads(output.read_text())

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ctedge import pool
 from ctedge.errors import UnreadableScan, WorkerLost
+from patience import PATIENCE_S
 
 PARENT = """
 import os, sys, time
@@ -69,6 +71,20 @@ def test_a_lost_worker_is_an_error_of_ours() -> None:
         list(pool.each(die, [1, 2], workers=2))
 
 
+class Unhurried(list[int]):
+    """Items that take a moment each to be asked for."""
+
+    def __iter__(self) -> Iterator[int]:
+        for item in super().__iter__():
+            time.sleep(0.01)
+            yield item
+
+
+def test_one_lost_while_work_is_handed_out_is_the_same_error() -> None:
+    with pytest.raises(WorkerLost, match="fewer workers"):
+        list(pool.each(die, Unhurried(range(3000)), workers=2))  # half a minute, if none is lost
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals by thread are POSIX")
 @pytest.mark.parametrize("press", ["press_here", "press_where_another_thread_hears"])
 def test_ctrl_c_while_work_is_handed_out_drops_what_has_not_begun(
@@ -112,7 +128,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
     finally:
         parent.send_signal(signal.SIGKILL)
-        parent.wait()
+        parent.wait(PATIENCE_S)
     until = time.monotonic() + 30
     while any(alive(worker) for worker in workers):
         assert time.monotonic() < until, "a worker outlived its parent"

@@ -18,9 +18,12 @@ import pytest
 from ctedge import pool, preprocess, read_scan
 from ctedge.errors import DatasetError, NotHounsfield, OutputError, UnreadableScan
 from ctedge.progress import Reporter
+from ctedge.spec import KERAS_EXAMPLE
 from ctedge_training.datasets import stored as stored_files
+from ctedge_training.datasets.labels import read_labels
 from ctedge_training.datasets.prepare import prepare_store
 from ctedge_training.datasets.source import Data, Source
+from ctedge_training.datasets.store import prepare
 from ctedge_training.learning.settings import Settings, spec_on_grid
 from ctedge_training.tasks import CLASSIFIER, SEVERITY, Task
 from scan_factory import (
@@ -265,6 +268,17 @@ def test_a_bad_scan_that_empties_a_class_or_a_split_ends_it(own: Path, tmp_path:
         prepared(own, store, skip_bad=True)
     assert "scan_0" in str(caught.value)
     assert not (store / "index.json").exists()
+
+
+def test_one_scan_is_not_told_as_several(own: Path, tmp_path: Path) -> None:
+    (own / ROWS[0][0]).write_bytes(b"no scan")
+    samples = read_labels(own, CLASSIFIER)[:1]
+    lines: list[str] = []
+    said = Reporter(say=lines.append, bars=False)
+    with pytest.raises(DatasetError, match="no scan is left") as caught:
+        prepare(samples, KERAS_EXAMPLE, tmp_path / "cache", skip_bad=True, reporter=said)
+    assert lines[0].startswith("1 scan; preprocessed volumes in ")
+    assert str(caught.value.found).startswith("1 bad one; ")
 
 
 # Leaks.

@@ -22,6 +22,7 @@ from ctedge.runtimes.choice import choose, survey
 from ctedge.runtimes.cpu_flags import has_native_bf16
 from ctedge_export.precision import half
 from gated_bundle import gated_copy, write_small
+from patience import PATIENCE_S
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed"
@@ -187,6 +188,7 @@ class TestWithoutOpenVino:
             capture_output=True,
             text=True,
             check=True,
+            timeout=PATIENCE_S,
         )
         assert answer.stdout.startswith("onnxruntime-cpu-fp32\n")
         assert "openvino-cpu-fp32: refused: OpenVINO is installed in part" in answer.stdout

@@ -23,6 +23,7 @@ from ctedge.runtimes.cpu_flags import has_native_bf16, require_native, why_int8_
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.runtimes.openvino_runtime import OpenVinoRuntime
 from engine_factory import SIZE, chain
+from patience import PATIENCE_S
 
 #: A level more or less where a sum lies between two: slabs add in another order.
 INT8_ROUNDING = 1e-3
@@ -121,6 +122,7 @@ def test_doctor_shows_a_refusal_and_no_broken_bundle(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stderr
     assert not answer.stdout.startswith("openvino-cpu-int8\n")

@@ -24,6 +24,7 @@ from ctedge.runtimes.openvino_package import devices
 from ctedge.runtimes.openvino_runtime import OpenVinoRuntime
 from ctedge_export.precision import half
 from engine_factory import chain
+from patience import PATIENCE_S
 from precision_factory import SPEC, network, weights
 
 #: float32 sums of a few hundred products, in another order.
@@ -222,7 +223,37 @@ def test_importing_it_opens_no_socket_and_leaves_no_id(tmp_path):
     )
     home = {"HOME": str(tmp_path), "PATH": ""}
     answer = subprocess.run(
-        [sys.executable, "-c", code], env=home, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+SEVERAL_AT_ONCE = """
+import sys, threading
+from ctedge.runtimes.openvino_package import import_openvino
+sys.setswitchinterval(1e-6)
+all_of_them = threading.Barrier(8)
+
+def first_use():
+    openvino = import_openvino()
+    all_of_them.wait()
+    openvino.Type.f32.to_dtype()
+
+threads = [threading.Thread(target=first_use) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_several_threads_may_be_the_first_to_use_it():
+    """They waited for each other in four of five processes, so several are tried."""
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", SEVERAL_AT_ONCE], check=True, timeout=60)

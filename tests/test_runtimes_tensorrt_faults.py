@@ -186,21 +186,6 @@ def test_an_exception_of_the_bindings_is_ours(stage: Stage) -> None:
     assert answers(stage, runtime)
 
 
-def test_ctrl_c_leaves_a_runtime_that_answers(stage: Stage) -> None:
-    runtime = stage.open()
-
-    def interrupted(batch: np.ndarray) -> dict[str, np.ndarray]:
-        raise KeyboardInterrupt
-
-    for _ in range(3):
-        stage.network.answer = interrupted
-        with pytest.raises(KeyboardInterrupt):
-            runtime.run(volumes(1))
-        stage.network.answer = expected
-        assert answers(stage, runtime)
-        assert answers(stage, runtime)
-
-
 def test_errors_that_somebody_keeps_keep_no_gpu_memory(stage: Stage) -> None:
     runtime = stage.open()
     stage.network.refuses = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,15 @@ import pytest
 from ctedge.errors import DeviceLost, InferenceFailed
 from ctedge.runtimes.cuda_memory import CudaFailure
 from ctedge.runtimes.tensorrt_pool import LanePool
+from step_interrupted import comes_through
 
 #: Nothing here takes a second; a test that fails ends all the same.
 PATIENCE_S = 20
 
 ILLEGAL_ADDRESS, OUT_OF_MEMORY = 700, 2
+
+#: What gives out lanes. Where one more is made or one is freed, the system's Ctrl-C would wait.
+FILES = ("tensorrt_pool.py", "contextlib.py")
 
 
 class Lane:
@@ -61,13 +66,46 @@ def pool_of(first: Lane, more: Callable[[], Any]) -> LanePool:
 
 
 def use(pool: LanePool) -> object:
-    with pool.lane() as lane:
-        return lane
+    return pool.run(lambda lane: lane)
 
 
 def use_until_closed(pool: LanePool) -> None:
     while True:
         use(pool)
+
+
+def ends(work: Callable[[], object]) -> bool:
+    """Whether work in another thread comes to its end."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    return not thread.is_alive()
+
+
+def interrupted(pool: LanePool, what: str, steps: int) -> bool:
+    """Press Ctrl-C at a step of a call; whether the call came so far."""
+    if what == "take":
+        return comes_through(lambda: use(pool), steps, *FILES)
+    if what == "close":
+        return comes_through(pool.close, steps, *FILES)
+    return pool.run(lambda _: comes_through(lambda: use(pool), steps, *FILES))
+
+
+@pytest.mark.parametrize("what", ["take", "make", "close"])
+def test_an_interrupt_at_any_step_leaves_lanes_for_all_and_an_end(what: str) -> None:
+    for steps in itertools.count(1):
+        first = Lane()
+        pool = pool_of(first, Lane)
+        whole = interrupted(pool, what, steps)
+        if what != "close":
+            both: list[object] = []
+            assert ends(lambda pool=pool, both=both: pool.run(lambda _: both.append(use(pool))))
+            assert both[0] is not first, steps
+        assert ends(pool.close), steps
+        assert first.closed
+        if whole:
+            break
+    assert steps > 20
 
 
 def test_a_lane_comes_back_while_another_is_made() -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from conftest import REPOSITORY
+from patience import PATIENCE_S
 
 pytest.importorskip("ruff", exc_type=ImportError)
 pytest.importorskip("mypy", exc_type=ImportError)
@@ -23,5 +24,6 @@ def test_the_tree_is_clean(command):
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr

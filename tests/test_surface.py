@@ -12,6 +12,7 @@ import pytest
 
 import ctedge
 from conftest import REPOSITORY
+from patience import PATIENCE_S
 
 ROOTS = {
     "ctedge": REPOSITORY / "sdk" / "ctedge",
@@ -106,7 +107,7 @@ def test_options_are_keyword_only():
 
 def modules_after(code: str) -> set[str]:
     script = f"import sys, json\n{code}\nprint(json.dumps(sorted(sys.modules)))"
-    output = subprocess.check_output([sys.executable, "-c", script], text=True)
+    output = subprocess.check_output([sys.executable, "-c", script], text=True, timeout=PATIENCE_S)
     return {name.partition(".")[0] for name in json.loads(output.splitlines()[-1])}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import REPOSITORY
+from patience import PATIENCE_S
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 
@@ -78,6 +79,7 @@ def test_a_trial_fills_the_tables(tmp_path: Path) -> None:
         [sys.executable, BENCHMARKS / "threads.py", "--quick", "-o", path],
         capture_output=True,
         check=True,
+        timeout=PATIENCE_S,
     )
     document = json.loads(path.read_text())
     assert document["command"].endswith("python benchmarks/threads.py --quick -o threads.json")

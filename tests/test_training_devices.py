@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctedge.errors import RuntimeUnavailable
+from patience import PATIENCE_S
 from training_factory import write_noisy_scans
 
 pytest.importorskip("keras")
@@ -41,7 +42,9 @@ def train_on_jax(devices: int, *commands: list[str]) -> str:
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
     command = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
-    finished = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    finished = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=environment, timeout=PATIENCE_S
+    )
     return finished.stdout + finished.stderr
 
 

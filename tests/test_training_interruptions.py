@@ -18,6 +18,7 @@ pytest.importorskip("matplotlib")
 from command_here import call
 from ctedge_training.learning import weights
 from ctedge_training.run import Run
+from patience import PATIENCE_S
 from training_factory import noisy_scans
 
 
@@ -60,7 +61,7 @@ def test_killed_and_resumed_is_as_never_killed(data: Path, tmp_path: Path) -> No
             time.sleep(0.01)
     finally:
         training.send_signal(signal.SIGKILL)
-        training.wait()
+        training.wait(PATIENCE_S)
     assert not (out / "model.json").exists()
 
     run(words(data, out, "--resume"))

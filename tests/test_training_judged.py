@@ -13,7 +13,13 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner
 
-from ctedge.errors import DatasetError, DigestMismatch, InvalidBundle, OutputError
+from ctedge.errors import (
+    BundleNotFound,
+    DatasetError,
+    DigestMismatch,
+    InvalidBundle,
+    OutputError,
+)
 from ctedge.progress import Reporter
 from ctedge_training.cli import app
 from ctedge_training.datasets.source import Source
@@ -133,6 +139,18 @@ def test_a_report_never_replaces_anything_else(
         evaluate(tmp_path / "run", Source(folder=tmp_path / "data"), out=tmp_path)
     assert caught.value.found == named
     assert files_of(tmp_path) == before
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    source = Source(folder=tmp_path / "data")
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        evaluate(tmp_path / "run", source, out=tmp_path / "taken" / "new" / "report")
+    assert "nothing was judged yet" in str(caught.value.fix)
+    with pytest.raises(BundleNotFound):  # what comes next
+        evaluate(tmp_path / "run", source, out=tmp_path / "new" / "report")
+    assert list(files_of(tmp_path)) == [str(tmp_path / "taken")]
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_is_no_place_for_its_report(trained: Run, data: Path) -> None:

@@ -90,6 +90,7 @@ def test_one_class_leaves_undefined_metrics_empty() -> None:
     assert found["specificity"] is None
     assert found["sensitivity"]["value"] == pytest.approx(2 / 3)
     assert "not defined" in as_text({"split": "test", **found})
+    assert as_text({"split": "test", "count": 1}) == "test: 1 scan (95 % bootstrap intervals)"
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.81])

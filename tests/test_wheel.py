@@ -16,6 +16,7 @@ import pytest
 
 from conftest import REPOSITORY
 from made_once import made_once
+from patience import PATIENCE_S
 
 BUNDLES = ("pneumonia", "severity")
 
@@ -44,7 +45,9 @@ def pythons() -> dict[str, str]:
 
 def works(python: str, version: str) -> bool:
     code = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
-    answer = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     return answer.stdout.strip() == version
 
 
@@ -55,7 +58,7 @@ def wheel(tmp_path_factory) -> Path:
 
 def build_wheel(out: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, REPOSITORY]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -99,24 +102,32 @@ def test_the_wheel_holds_the_three_packages_and_two_bundles(wheel):
 @pytest.mark.parametrize("version", pythons())
 def test_it_predicts_in_a_bare_environment(wheel, patient, expected, tmp_path, version):
     create = [pythons()[version], "-m", "venv", "--without-pip", tmp_path / "bare"]
-    subprocess.run(create, check=True)
+    subprocess.run(create, check=True, timeout=PATIENCE_S)
     python = tmp_path / "bare" / "bin" / "python"
     lock = REPOSITORY / "constraints.txt"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
     # Not compiled: most of it is imported by nothing here, and compiling all takes seconds.
     install = [*pip, "install", "-q", "--no-compile", "-c", lock, f"{wheel}[cpu]"]
-    subprocess.run(install, check=True, capture_output=True)
-    output = subprocess.check_output([python, "-W", "error", "-c", PREDICT, patient], text=True)
+    subprocess.run(install, check=True, capture_output=True, timeout=PATIENCE_S)
+    output = subprocess.check_output(
+        [python, "-W", "error", "-c", PREDICT, patient], text=True, timeout=PATIENCE_S
+    )
     probability, score, heavy = json.loads(output)
     assert heavy == []
     # Other versions of NumPy and ONNX Runtime sum in another order.
     np.testing.assert_allclose(probability, expected[0], atol=1e-3)
     np.testing.assert_allclose(score, expected[1], atol=0.1)
     ctedge = tmp_path / "bare" / "bin" / "ctedge"
-    doctor = subprocess.run([ctedge, "doctor"], capture_output=True, text=True, check=False)
+    doctor = subprocess.run(
+        [ctedge, "doctor"], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert doctor.returncode == 0, doctor.stdout
     missing = subprocess.run(
-        [ctedge, "train", "classifier", "x", "-o", "y"], capture_output=True, text=True, check=False
+        [ctedge, "train", "classifier", "x", "-o", "y"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert missing.returncode == 1
     assert "Traceback" not in missing.stderr

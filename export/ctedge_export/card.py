@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ctedge.errors import counted
 from ctedge.run_folder import RunFolder
 from ctedge.spec import SliceSpec
 from ctedge_export.gates.conversion import Held
@@ -84,7 +85,7 @@ def _conversion(held: Held) -> str:
     numeric, task = held.numeric, held.further["task"]
     return (
         f"Keras to ONNX (FP32). Largest difference in `{numeric.output}` over"
-        f" {len(numeric.comparisons)} inputs: {numeric.max_difference:.2g}"
+        f" {counted(len(numeric.comparisons), 'input')}: {numeric.max_difference:.2g}"
         f" (allowed: {numeric.tolerance:g}). Decisions against those of Keras on"
         f" {task.details['source']}: {_figures(task.to_json())}."
     )
@@ -111,7 +112,7 @@ def _precision(record: Mapping[str, Any]) -> Iterator[str]:
         numeric, task = gates["numeric"], gates["task"]
         passed = numeric["passed"] and task["passed"]
         yield f"- {name} ({_text(gates['version'])}): {'passed' if passed else 'NOT passed'}"
-        on = f" over {len(numeric['inputs'])} inputs" if "inputs" in numeric else ""
+        on = f" over {counted(len(numeric['inputs']), 'input')}" if "inputs" in numeric else ""
         yield f"  - numeric gate{on}: {_figures(numeric)}"
         yield f"  - task gate on {_text(task.get('source'))}: {_figures(task)}"
 
@@ -137,7 +138,8 @@ def _warnings(run: RunFolder) -> Iterator[str]:
         )
     elif run.document["data"].get("synthetic_scans"):
         count = run.document["data"]["synthetic_scans"]
-        yield f"> **{count} of its training scans are synthetic**, made by a computer."
+        are = "is" if count == 1 else "are"
+        yield f"> **{count} of its training scans {are} synthetic**, made by a computer."
     elif synthetic is None:
         yield "> **Origin of the training data not recorded.**"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
-from ctedge.errors import GateFailed
+from ctedge.errors import GateFailed, counted
 from ctedge.extras import require
 from ctedge.runtimes import open_runtime
 from ctedge.runtimes.verification import check_golden
@@ -70,23 +70,23 @@ def verify_bundle(
     """
     say = say or (lambda line: None)
     verified = ModelBundle.load(bundle)
-    count = len(verified.member_names)
-    say(f"{verified.name}: manifest {verified.digest[:12]}, {count} members, digests verified")
+    members = counted(len(verified.member_names), "member")
+    say(f"{verified.name}: manifest {verified.digest[:12]}, {members}, digests verified")
     engines = check_engines(verified, say=say)
     runtime = open_runtime(verified, device="cpu", runtime="onnxruntime", precision=FP32)
     try:
         cases, largest = check_golden(verified, runtime)
     finally:
         runtime.close()
-    say(f"{cases} golden cases on {runtime.name}: answers at most {largest:.2g} apart")
-    rows = [_row(runtime.name, "golden", True, f"{cases} cases, at most {largest:.2g} apart")]
+    say(f"{counted(cases, 'golden case')} on {runtime.name}: answers at most {largest:.2g} apart")
+    rows = [_row(runtime.name, "golden", True, _apart(cases, largest))]
     require("onnx", extra="export", purpose="the structural gate")
     rows += [_structural(verified, precision) for precision in (FP32, *verified.variants)]
     bench = None
     if verified.task in TASKS:
         check_reference(verified)
         bench = make_bench(verified, data=data)
-        say(f"FP32 answered {len(bench.inputs)} inputs and {bench.source}")
+        say(f"FP32 answered {counted(len(bench.inputs), 'input')} and {bench.source}")
         rows += _gates(verified, bench, say)
     else:
         rows += _golden_elsewhere(verified)
@@ -97,7 +97,8 @@ def verify_bundle(
         raise GateFailed(
             f"{verified.name} does not pass the {failed[0].gate} gate on {failed[0].runtime}",
             found=failed[0].text,
-            expected=f"as when it was exported; {len(failed)} of {len(rows)} gates fail",
+            expected="as when it was exported; failed:"
+            f" {len(failed)} of {counted(len(rows), 'gate')}",
             fix="do not use this precision on this runtime here; report both versions",
         )
     labelled = bench.cases if bench is not None and data is not None else None
@@ -171,7 +172,11 @@ def _golden(runner: Runner, verified: ModelBundle, precision: str) -> Row:
         cases, largest = check_golden(verified, runner, precision=precision)
     except GateFailed as error:
         return _row(runner.name, "golden", False, f"{error.what}: {error.found}")
-    return _row(runner.name, "golden", True, f"{cases} cases, at most {largest:.2g} apart")
+    return _row(runner.name, "golden", True, _apart(cases, largest))
+
+
+def _apart(cases: int, largest: float) -> str:
+    return f"{counted(cases, 'case')}, at most {largest:.2g} apart"
 
 
 def _row(runtime: str, gate: str, passed: bool, text: str) -> Row:

@@ -113,6 +113,12 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
+def wrong_usage(error: CTEdgeError) -> CTEdgeError:
+    """An error of what was typed, and not of what is there: with the exit code of that."""
+    error.exit_code = 2
+    return error
+
+
 def _rebuild(
     kind: type[CTEdgeError], what: str, found: object, expected: object, fix: str | None
 ) -> CTEdgeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from types import ModuleType
 
 from ctedge.errors import MissingExtra
@@ -17,6 +18,11 @@ INSTALL_AGAIN = "pip install --force-reinstall ctedge"
 #: Python lies and the name of each network that is opened.
 #: Source: Privacy.md within its package, which names the variable.
 _SENDS_NOTHING = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1")}
+
+#: What imports Keras, which keeps its settings in the home folder; where that cannot be written, in
+#: /tmp/.keras, which is anybody's: what others put there would decide how this user's networks
+#: calculate. Source: `keras.src.backend.config`.
+_KEEP_SETTINGS = ("keras", "tensorflow", "tf2onnx")
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -40,8 +46,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 def import_package(module: str) -> ModuleType:
     """Import a module; Ctrl-C meanwhile is KeyboardInterrupt, once what was begun is imported.
 
-    A package that would send something over the network is told not to, by a variable of the
-    environment, unless that was set before.
+    A package that would send something over the network, or keep its settings where others can put
+    theirs, is told not to, by a variable of the environment, unless that was set before.
 
     Args:
         module: dotted module name.
@@ -52,8 +58,17 @@ def import_package(module: str) -> ModuleType:
     package = module.partition(".")[0]
     if package in _SENDS_NOTHING:
         os.environ.setdefault(*_SENDS_NOTHING[package])
+    if package in _KEEP_SETTINGS and not _home_can_be_written():
+        os.environ.setdefault("KERAS_HOME", os.devnull)  # a place that holds and takes no file
     with interrupts_deferred(), interruptions_let_through():
         return importlib.import_module(module)
+
+
+def _home_can_be_written() -> bool:
+    try:
+        return os.access(Path.home(), os.W_OK)
+    except RuntimeError:  # neither HOME nor an account says where it is
+        return False
 
 
 def install_line(*extras: str) -> str:

@@ -35,6 +35,24 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def temporary_folder() -> str:
+    """The system's folder for temporary files, or the one that TMPDIR names.
+
+    Raises:
+        OutputError: none can be written.
+    """
+    import tempfile  # with random numbers: no prediction needs it
+
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise OutputError(
+            "there is no folder for temporary files",
+            found=error.strerror,
+            fix="name one in TMPDIR that this user may write, and that has space",
+        ) from error
+
+
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     """Write a file whole or not at all, replacing what stood there.
 

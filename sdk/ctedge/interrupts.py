@@ -6,27 +6,37 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[None]:
     """Hear of Ctrl-C when the block ends: a module whose initialisation it met would be half there.
 
-    Python runs its handlers in the main thread, whichever thread the system chose.
+    So with every other signal that the program has a handler for, which may raise as well. Python
+    runs its handlers in the main thread, whichever thread the system chose.
     """
-    before, heard = signal.getsignal(signal.SIGINT), list[int]()
+    handlers = {one: signal.getsignal(one) for one in signal.valid_signals()}
+    held = {one: before for one, before in handlers.items() if _is_deferred(one, before)}
+    heard: list[int] = []
     try:
-        if before is not None:  # else it was set by other means than Python's, which stay
-            signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
+        for one in held:
+            signal.signal(one, lambda number, _frame: heard.append(number))
     except ValueError:  # not the main thread, or a sub-interpreter: neither is interrupted
-        before = None
+        held = {}
     try:
         yield
     finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
-            if heard:
-                signal.raise_signal(signal.SIGINT)
+        for one, before in held.items():
+            signal.signal(one, before)
+        with contextlib.ExitStack() as each:  # also where an earlier one raises
+            for number in reversed(heard):
+                each.callback(signal.raise_signal, number)
+
+
+def _is_deferred(number: int, handler: Any) -> bool:
+    """Whether Python would run something; None was set by other means than Python's, and stays."""
+    return callable(handler) or (number == signal.SIGINT and handler is not None)
 
 
 @contextlib.contextmanager

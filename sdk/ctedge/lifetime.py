@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 from ctedge.errors import InferenceFailed
 from ctedge.interrupts import interruptions_let_through
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+
+#: A program's end waits so long for what daemon threads have given to a runtime, seconds.
+_PATIENCE_S = 5.0
+
+#: What they would give it after that is held up so long, seconds: by then the program has ended, or
+#: one of its own `atexit` functions waits for the thread.
+_HELD_UP_S = 1.0
 
 
 def model_closed() -> InferenceFailed:
@@ -54,3 +68,42 @@ def forget_frames(error: BaseException) -> None:
     while link is not None:
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__ or link.__context__
+
+
+def given_to_runtime(
+    work: Callable[Asked, Answer], /, *args: Asked.args, **named: Asked.kwargs
+) -> Answer:
+    """Have a runtime do something, and have the program's end wait for it.
+
+    Before 3.14 Python ends a daemon thread where it comes back to Python after the end has begun;
+    within a runtime's C++ that aborts the process.
+    """
+    if threading.current_thread().daemon:
+        running = threading.Lock()
+        with running:
+            # Either the end sees it here, or it is seen below that the end has begun.
+            _running.add(running)
+            try:
+                if not _ending.is_set():
+                    return work(*args, **named)
+            finally:
+                _running.discard(running)
+        time.sleep(_HELD_UP_S)
+    return work(*args, **named)
+
+
+_running: set[threading.Lock] = set()
+_ending = threading.Event()
+
+
+@atexit.register
+def _wait_for_runtimes() -> None:
+    _ending.set()
+    until = time.monotonic() + _PATIENCE_S
+    with contextlib.suppress(KeyboardInterrupt):
+        for running in list(_running):
+            running.acquire(timeout=max(until - time.monotonic(), 0))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)  # its threads did not follow

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from ctedge.errors import WorkerLost
+from ctedge.errors import RuntimeUnavailable, WorkerLost
 from ctedge.interrupts import interrupts_deferred
 
 Item = TypeVar("Item")
@@ -31,6 +31,7 @@ def each(
         workers: processes. The first error stops what has not begun, and is raised.
 
     Raises:
+        RuntimeUnavailable: there can be no other processes here.
         WorkerLost: a process was killed, or ran out of memory.
     """
     if workers <= 1 or len(items) <= 1:
@@ -39,7 +40,8 @@ def each(
         return
     pool = executor(min(workers, len(items)))
     try:
-        with interrupts_held_back():  # the processes start here, and inherit that
+        # The processes start here, and inherit that; one may be lost before all is handed out.
+        with losses_named(), interrupts_held_back():
             futures = {pool.submit(work, item): index for index, item in enumerate(items)}
         for future in as_completed(futures):
             with losses_named():
@@ -53,10 +55,22 @@ def executor(workers: int) -> ProcessPoolExecutor:
     """Processes that end with this one, even if it is killed.
 
     Start them (with the first `submit`) under `interrupts_held_back`.
+
+    Raises:
+        RuntimeUnavailable: the system gives no locks or pipes to share with them.
     """
     # "spawn": a process that has started threads (BLAS, TensorFlow) must not be forked.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_settle_in)
+    try:
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_settle_in)
+    except OSError as error:
+        raise RuntimeUnavailable(
+            "this process can share no work with others",
+            found=error.strerror or error,
+            expected="locks and pipes; on Linux a /dev/shm that this user may write, with space",
+            fix="mount it (in a container: --shm-size=64m), or work in this process alone, with"
+            " --workers 1 and in a training --feeders 0",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -64,7 +78,7 @@ def losses_named() -> Iterator[None]:
     """Say what a broken pool of processes means.
 
     Raises:
-        WorkerLost: inside, a worker's answer was asked for and the worker was gone.
+        WorkerLost: inside, a worker was given work, or asked for its answer, and was gone.
     """
     try:
         yield

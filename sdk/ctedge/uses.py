@@ -81,20 +81,25 @@ class Uses:
         """
         import asyncio
 
-        with starting_threads():
-            future = self.run(self._submit, work)
+        waiting = [work]
         del work
         try:
+            with starting_threads():
+                future = self.run(self._submit, waiting)
             return await asyncio.wrap_future(future)
         except CTEdgeError as error:
             forget_frames(error)
             raise
 
-    def _submit(self, work: Callable[[], Answer]) -> Future[Answer]:
+    def _submit(self, waiting: list[Callable[[], Answer]]) -> Future[Answer]:
         with self._opening_pool:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="ctedge-predict")
-        return self._pool.submit(work)
+        try:
+            return self._pool.submit(_done, waiting)
+        except RuntimeError:  # no thread was started, and yet it is in the queue
+            waiting.clear()
+            raise
 
     def end(self) -> bool:
         """Refuse new uses and wait for those that run; whether the model may be freed then.
@@ -159,6 +164,10 @@ class Uses:
     def _require_open(self) -> None:
         if self._closed:
             raise model_closed()
+
+
+def _done(waiting: list[Callable[[], Answer]]) -> Answer:
+    return waiting.pop()()
 
 
 class _HasUses(Protocol):

@@ -13,7 +13,9 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,12 +23,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ctedge.batch.loopback import nobody_outside_asked, require_loopback
 from ctedge.batch.sigterm import ended_by_sigterm
 from ctedge.batch.table import Row
 from ctedge.batch.workers import Attempts, Judge, Plan
 from ctedge.cpus import usable_cpus
-from ctedge.errors import RuntimeUnavailable, counted
+from ctedge.errors import OutputError, RuntimeUnavailable, counted
 from ctedge.extras import require
+from ctedge.files import temporary_folder
+from ctedge.quiet import native_stderr_dropped
 from ctedge.runtimes.cuda_driver import find_device, no_device
 
 #: A cluster that has not answered by then is not there.
@@ -37,6 +42,10 @@ _START_S = 120.0
 
 #: What passes through it are paths and answers; Ray takes no less than 75 MiB.
 _STORE_BYTES = 100 << 20
+
+#: Sockets below a folder have names of 80 bytes, ctedge-XXXXXXXX/session_DATE_PID/sockets/NAME, and
+#: a system takes 103 (macOS) or 107 in all.
+_LONGEST_FOLDER = 103 - 80
 
 #: No statistics are sent, no notes on workers that died are printed, no process is started unasked
 #: for. Ray's workers would have the lowest priority but four: who wants that says `nice`.
@@ -78,24 +87,26 @@ def crew_of(
         MissingExtra: Ray is absent.
         RuntimeUnavailable: nothing answers at the address, or this machine or the cluster lacks
             what is asked for.
+        OutputError: Ray can have no folder for its files.
         SystemExit: SIGTERM came.
     """
     if address is None:
         _refuse_the_impossible(threads, device)
     _settle_environment(local=address is None)
     ray = _import_ray()
+    folder: str | None = None
     with _hushed(), ended_by_sigterm() as listen:
         try:
             if address is None:
                 own = max(1, usable_cpus() // threads) if workers is None else workers
-                _start(ray, cpus=own * threads)
+                folder = _start(ray, cpus=own * threads)
             else:
                 _join(ray, address)
             listen()
             place = "this machine" if address is None else "the cluster"
             yield _crew(ray, place, workers=workers, threads=threads, device=device)
         finally:
-            ray.shutdown()
+            _leave(ray, folder)
 
 
 def outcomes_of(
@@ -164,6 +175,7 @@ def _refuse_the_impossible(threads: int, device: str) -> None:
             "no NVIDIA GPU is found on this machine",
             fix="install the driver, take --device cpu, or join a cluster with GPUs by --address",
         )
+    require_loopback()
 
 
 def _settle_environment(*, local: bool) -> None:
@@ -195,22 +207,12 @@ def _hushed() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _without_native_words() -> Iterator[None]:
-    """Without the line that Ray's C++ part writes to standard error about its own log level."""
-    kept = os.dup(2)
+def _start(ray: ModuleType, *, cpus: int) -> str:
+    """Start Ray; the folder of its sockets and logs, which stays where it does not start."""
+    folder = _new_folder()
     try:
-        with Path(os.devnull).open("wb") as sink:
-            os.dup2(sink.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _start(ray: ModuleType, *, cpus: int) -> None:
-    try:
-        with _without_native_words():
+        # Its C++ part writes a line to standard error about its own log level.
+        with native_stderr_dropped(), nobody_outside_asked():
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -218,13 +220,41 @@ def _start(ray: ModuleType, *, cpus: int) -> None:
                 object_store_memory=_STORE_BYTES,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
+                _temp_dir=folder,
             )
     except Exception as error:  # Ray raises many kinds, of ports, folders and memory
         raise RuntimeUnavailable(
             "Ray does not start on this machine",
             found=f"{type(error).__name__}: {error}",
-            fix="look into /tmp/ray/session_latest/logs; it needs space in /tmp and /dev/shm",
+            fix=f"look into {folder}/session_latest/logs; it needs space there and in /dev/shm",
         ) from error
+    except BaseException:  # Ctrl-C, SIGTERM
+        _leave(ray, folder)
+        raise
+    return folder
+
+
+def _new_folder() -> str:
+    """A folder of this one run, where Ray itself would have its own, or where its sockets fit."""
+    usual = os.environ.get("RAY_TMPDIR") or temporary_folder()
+    short = os.name != "posix" or len(os.fsencode(usual)) <= _LONGEST_FOLDER
+    place = usual if short else "/tmp"  # noqa: S108
+    try:
+        Path(usual).mkdir(parents=True, exist_ok=True)
+        return tempfile.mkdtemp(prefix="ctedge-", dir=place)
+    except OSError as error:
+        raise OutputError(
+            f"Ray can have no folder in {place}",
+            found=error.strerror,
+            fix="name one in RAY_TMPDIR that this user may write, in a short path",
+        ) from error
+
+
+def _leave(ray: ModuleType, folder: str | None) -> None:
+    """Leave the cluster; one of our own ends with all that it wrote."""
+    ray.shutdown(wait_for_processes=folder is not None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _join(ray: ModuleType, address: str) -> None:

@@ -20,6 +20,7 @@ from ctedge.errors import (
     BundleError,
     CTEdgeError,
     InferenceFailed,
+    InputError,
     RuntimeUnavailable,
 )
 from ctedge.runtimes import Device, RuntimeName
@@ -42,6 +43,8 @@ class Report:
         runs: each runtime that answered, in the order it was measured.
         refused: those that did not, where all were asked for.
         started: when, in UTC.
+        lost: the error of a scan that vanished or changed half-way: `runs` has those before. Its
+            words may name a patient, and are not in the JSON.
     """
 
     bundle: str
@@ -53,6 +56,7 @@ class Report:
     runs: tuple[Run, ...]
     refused: tuple[Verdict, ...]
     started: str
+    lost: InputError | None = None
 
     def to_json(self, *, command: Sequence[str] = ()) -> dict[str, Any]:
         """All of it as plain JSON values, without the path of the scan, which may name a patient.
@@ -104,7 +108,7 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
     Raises:
         BundleError: not there, damaged, or a bundle that judges no scan.
         RuntimeUnavailable: what is named, or everything, cannot be had here.
-        InputError: the scan cannot be read or judged.
+        InputError: the scan cannot be read or judged, and nothing was measured yet.
         InferenceFailed: of the only runtime.
     """
     asked = settings or Settings()
@@ -139,14 +143,21 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
     runs: list[Run] = []
     refused: list[Verdict] = []
     errors: list[CTEdgeError] = []
-    for one in wanted:
+    lost: InputError | None = None
+    for place, one in enumerate(wanted):
         try:
             runs.append(run(one))
+        except InputError as error:
+            if not runs:
+                raise
+            lost = error.with_traceback(None)  # it holds what was loaded
+            refused += [_not_tried(left, error) for left in wanted[place:] if left is not None]
+            break
         except (RuntimeUnavailable, InferenceFailed, BundleError) as error:
             if one is None:
                 raise
             refused.append(refusal(one, error))
-            errors.append(error.with_traceback(None))  # it holds what was loaded
+            errors.append(error.with_traceback(None))  # as above
     if not runs:
         raise refusal_of_all(verified, [one for one in wanted if one is not None], errors)
     return Report(
@@ -159,4 +170,12 @@ def bench(  # noqa: PLR0913 - one keyword an independent choice
         runs=tuple(runs),
         refused=tuple(refused),
         started=started,
+        lost=lost,
     )
+
+
+def _not_tried(candidate: Candidate, error: InputError) -> Verdict:
+    """Without the error's own words, which name the scan."""
+    kind = error.as_dict()["type"]
+    reason = f"the scan could not be judged any more ({kind})"
+    return Verdict(candidate=candidate.name, state="not tried", reason=reason)

@@ -117,9 +117,11 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         plot_png(report, plot)
     if json_file == "-":
         typer.echo(document, nl=False)
-        return
-    for line in report_lines(report):
-        typer.echo(line)
+    else:
+        for line in report_lines(report):
+            typer.echo(line)
+    if report.lost is not None:
+        raise report.lost
 
 
 def _command(bundle: str, scan: str | None, options: Mapping[str, object]) -> list[str]:

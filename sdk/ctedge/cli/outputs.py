@@ -119,13 +119,10 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _refuse(what: str, found: str, *, option: str) -> NoReturn:
-    from ctedge.errors import OutputError
+    from ctedge.errors import OutputError, wrong_usage
 
-    refusal = OutputError(
-        what, found=found, fix=f"name another file for {option}; nothing was done yet"
-    )
-    refusal.exit_code = 2  # wrong usage
-    raise refusal
+    fix = f"name another file for {option}; nothing was done yet"
+    raise wrong_usage(OutputError(what, found=found, fix=fix))
 
 
 class _ItCanBeWritten(Exception):

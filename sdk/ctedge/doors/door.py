@@ -18,6 +18,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.clock import Clock
 from ctedge.doors.sources import Source, several
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
+from ctedge.lifetime import given_to_runtime
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.runtimes.verification import is_answer, warm_up
 from ctedge.tensor import network_batch
@@ -65,9 +66,10 @@ class Door(ABC, Generic[Result]):
             RuntimeUnavailable: the device, runtime or precision cannot be had on this machine.
         """
         verified = ModelBundle.load(bundle, task=cls.task)
-        return cls(
-            verified, open_runtime(verified, device=device, runtime=runtime, precision=precision)
+        opened = given_to_runtime(
+            open_runtime, verified, device=device, runtime=runtime, precision=precision
         )
+        return cls(verified, opened)
 
     @property
     def runtime(self) -> str:
@@ -190,7 +192,7 @@ class Door(ABC, Generic[Result]):
             GateFailed: one is answered otherwise here than when it was exported.
             InferenceFailed: the network cannot run.
         """
-        self._uses.run(warm_up, self.bundle, self._runtime)
+        self._uses.run(given_to_runtime, warm_up, self.bundle, self._runtime)
 
     def close(self) -> None:
         """Wait for predictions that run, then free the runtime; others raise InferenceFailed.
@@ -200,7 +202,7 @@ class Door(ABC, Generic[Result]):
                 there, or call sys.exit(), and close behind the prediction.
         """
         if self._uses.end():
-            self._runtime.close()
+            given_to_runtime(self._runtime.close)
 
     def __enter__(self: Self) -> Self:
         return self
@@ -225,16 +227,16 @@ class Door(ABC, Generic[Result]):
 
     def _run(self, inputs: npt.NDArray[np.float32]) -> list[dict[str, float]]:
         """The network's outputs by name, for each of (N, *spec.shape) inputs."""
-        return self._checked(
-            len(inputs), self._runtime.run(network_batch(inputs, self.bundle.spec))
-        )
+        batch = network_batch(inputs, self.bundle.spec)
+        return self._checked(len(inputs), given_to_runtime(self._runtime.run, batch))
 
     def _run_explained(
         self, inputs: npt.NDArray[np.float32], record: MapRecord
     ) -> tuple[list[dict[str, float]], npt.NDArray[np.float32]]:
         """The same, and a map (N, *record.shape) of each answer."""
         names = [*self.bundle.output_names, record.name]
-        answers = self._runtime.run(network_batch(inputs, self.bundle.spec), outputs=names)
+        batch = network_batch(inputs, self.bundle.spec)
+        answers = given_to_runtime(self._runtime.run, batch, outputs=names)
         cells = answers.pop(record.name)
         if cells.shape != (len(inputs), *record.shape) or not np.isfinite(cells).all():
             raise InferenceFailed(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import InferenceFailed, NoLungs
 from ctedge.extras import require
+from ctedge.lifetime import given_to_runtime
 from ctedge.lungs import grid
 from ctedge.lungs.grid import Labels
 from ctedge.lungs.mask import LEFT, RIGHT, LungMask
@@ -68,7 +69,8 @@ class LungSegmenter:
         """
         require("scipy.ndimage", extra="lungs", purpose=_PURPOSE)
         verified = ModelBundle.load(bundle, task=cls.task)
-        return cls(verified, open_runtime(verified, device=device, runtime=runtime))
+        opened = given_to_runtime(open_runtime, verified, device=device, runtime=runtime)
+        return cls(verified, opened)
 
     @property
     def runtime(self) -> str:
@@ -117,7 +119,7 @@ class LungSegmenter:
 
         Each runs alone: it takes 0.2 GB, and a CPU is no faster with more at a time.
         """
-        logits = self._runtime.run(shown[np.newaxis, np.newaxis])["logits"]
+        logits = given_to_runtime(self._runtime.run, shown[np.newaxis, np.newaxis])["logits"]
         expected = (1, len(self.bundle.labels), *self._spec.shape)
         if logits.shape != expected or not np.isfinite(logits).all():
             raise InferenceFailed(
@@ -135,7 +137,7 @@ class LungSegmenter:
             InferenceFailed: this thread segments a scan, for which it would wait: see `Door.close`.
         """
         if self._uses.end():
-            self._runtime.close()
+            given_to_runtime(self._runtime.close)
 
     def __enter__(self) -> LungSegmenter:
         return self

@@ -93,7 +93,7 @@ class OnnxRuntime:
         self._input = session.get_inputs()[0].name
         self._answers = [output.name for output in session.get_outputs()]
         self._with_maps: dict[tuple[str, ...], Any] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may predict within a prediction
 
     @property
     def name(self) -> str:

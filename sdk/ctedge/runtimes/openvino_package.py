@@ -45,8 +45,11 @@ def import_openvino() -> Any:
         finally:
             if held_back:
                 sys.modules.pop(_TELEMETRY, None)
-    if not hasattr(openvino, "Core"):
-        raise _damaged("a package without content")
+        if not hasattr(openvino, "Core"):
+            raise _damaged("a package without content")
+        # Two threads that ask for an array's type, both for the first time, wait for each other for
+        # ever: one holds Python's lock, and the other what it waits for.
+        openvino.Type.f32.to_dtype()
     return openvino
 
 

@@ -57,7 +57,7 @@ class OpenVinoRuntime:
     ) -> None:
         openvino = import_openvino()
         self._device, self._precision = device, precision
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may predict within a prediction
         try:
             self._core: Any = openvino.Core()
             require_device(device, core=self._core)

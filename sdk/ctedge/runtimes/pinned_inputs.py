@@ -10,15 +10,18 @@ Source: docs.nvidia.com/cuda/cuda-driver-api (cuMemHostRegister).
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import threading
+import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.interrupts import interrupts_deferred
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
 
 #: Prepared scans that two streams of them hold at once: each has one that runs, one that waits, and
@@ -40,54 +43,66 @@ class PinnedInputs:
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         self.cuda, self.shape, self.dtype = cuda, (1, *shape), np.dtype(dtype)
-        self._changing, self._most = threading.Lock(), MOST
+        self._most = MOST
+        # In `with`, which Ctrl-C cannot part from it; a destructor may predict, and ask again.
+        self._changing = threading.RLock()
         self._made: list[npt.NDArray[np.uint8]] = []
+        self._locked: list[_Locked] = []
         self._kept = ExitStack()
-        # Taken from and given back to in one step, without the lock: an array may end anywhere.
-        self._free: list[npt.NDArray[np.uint8]] = []
 
     def lend(self) -> npt.NDArray[Any] | None:
         """An input (1, *shape) for the caller alone, until no array of it is left; None: no more.
 
         What is in it is left from before.
         """
-        memory = self._take()
-        return None if memory is None else np.asarray(_Loan(self, memory))
-
-    def take_back(self, memory: npt.NDArray[np.uint8]) -> None:
-        """No array of it is left."""
-        if self._most:
-            self._free.append(memory)
+        with self._changing:
+            free = next((one for one in self._locked if one.loan() is None), None) or self._more()
+            loan = None if free is None else free.lend(self)
+        return None if loan is None else np.asarray(loan)
 
     def close(self) -> list[str]:
         """Lend nothing more, and unlock all memory, also what is lent; what the driver refused."""
         with self._changing:  # to the end: who closes as well goes on to the GPU's context
-            made, self._made, self._most = self._made, [], 0
-            self._free.clear()
+            self._most = 0
+            self._locked.clear()
+            failures = []
             try:
-                if made:
+                if self._made:
                     with self.cuda.current():
                         self._kept.close()
             except CudaFailure as failure:
-                _stranded.extend(made)
-                return [str(failure)]
-        return []
+                _stranded.extend(self._made)
+                failures.append(str(failure))
+            self._made.clear()  # not before: interrupted, this is done again
+        return failures
 
-    def _take(self) -> npt.NDArray[np.uint8] | None:
-        with contextlib.suppress(IndexError):
-            return self._free.pop()
-        with self._changing:
-            if len(self._made) >= self._most:
-                return None
-            try:
-                memory = _pages(int(np.prod(self.shape)) * self.dtype.itemsize)
-                self._made.append(memory)
-                with self.cuda.current():
-                    self.cuda.lock(memory, self._kept)
-            except (CudaFailure, OSError):  # it goes without; a lost GPU is said where it runs
-                self._most = len(self._made)
-                return None
-            return memory
+    def _more(self) -> _Locked | None:
+        if len(self._locked) >= self._most:
+            return None
+        try:
+            memory = _pages(int(np.prod(self.shape)) * self.dtype.itemsize)
+            self._made.append(memory)  # before it is locked: from then on it has to stay mapped
+            with interrupts_deferred(), self.cuda.current():
+                self.cuda.lock(memory, self._kept)
+                locked = _Locked(memory)
+                self._locked.append(locked)
+        except (CudaFailure, OSError):  # it goes without; a lost GPU is said where it runs
+            self._most = len(self._locked)
+            return None
+        return locked
+
+
+@dataclass
+class _Locked:
+    """Memory whose pages the driver has locked, and what it was lent as: gone, it is free again."""
+
+    memory: npt.NDArray[np.uint8]
+    loan: Callable[[], _Loan | None] = lambda: None
+
+    def lend(self, inputs: PinnedInputs) -> _Loan:
+        loan = _Loan(inputs, self.memory)
+        self.loan = weakref.ref(loan)
+        return loan
 
 
 class _Loan:
@@ -101,9 +116,6 @@ class _Loan:
             "typestr": inputs.dtype.str,
             "data": (memory.ctypes.data, False),
         }
-
-    def __del__(self) -> None:
-        self.inputs.take_back(self._memory)
 
 
 def is_lent(batch: npt.NDArray[Any], cuda: Cuda) -> bool:

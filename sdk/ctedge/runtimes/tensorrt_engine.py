@@ -21,6 +21,7 @@ from ctedge.errors import (
     InvalidBundle,
     RuntimeUnavailable,
 )
+from ctedge.interrupts import interrupts_deferred
 from ctedge.lifetime import forget_frames, model_closed
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
 from ctedge.runtimes.outputs import require_known
@@ -59,21 +60,12 @@ class TensorrtEngine:
         self._deserialiser: Any = None
         self._engine: Any = None
         try:
-            self._cuda = Cuda("running a TensorRT engine")
-            try:
-                with self._cuda.current():
-                    first = self._open(plan)
-            except BaseException as error:
-                forget_frames(error)
-                self._forget()
-                raise
+            with interrupts_deferred():  # else memory that was just given may be nobody's
+                self._load(plan)
         except CudaFailure as failure:
             raise RuntimeUnavailable(
                 "the GPU cannot take the engine", found=failure, fix=failure.fix
             ) from failure
-        of_input = self._tensors.dtypes[self._tensors.input]
-        self._inputs = PinnedInputs(self._cuda, self._tensors.shape, of_input)
-        self._pool = LanePool(self._cuda, first, self._new_lane)
 
     @property
     def name(self) -> str:
@@ -112,8 +104,11 @@ class TensorrtEngine:
         names = names if outputs is None else list(outputs)
         require_known(names, tensors.outputs)
         most = tensors.max_batch
-        with self.lane() as lane:
-            parts = [lane.run(batch[at : at + most], names) for at in range(0, len(batch), most)]
+        parts = self._open_pool().run(
+            lambda lane: [
+                lane.run(batch[at : at + most], names) for at in range(0, len(batch), most)
+            ]
+        )
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def lend_input(self) -> npt.NDArray[Any] | None:
@@ -123,16 +118,22 @@ class TensorrtEngine:
 
     def lane(self) -> AbstractContextManager[Lane]:
         """An execution context for the calling thread alone, as `LanePool.lane` gives it."""
-        if self._pool is None:
-            raise model_closed()
-        return self._pool.lane()
+        return self._open_pool().lane()
 
     def information(self) -> str:
         """The inspector's JSON: layers with precisions, formats, tactics."""
-        with self.lane():
-            trt, engine = self._trt, self._engine
-            inspector = engine.create_engine_inspector()
-            return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+        def inspected(_lane: Lane) -> str:
+            inspector = self._engine.create_engine_inspector()
+            form = self._trt.LayerInformationFormat.JSON
+            return str(inspector.get_engine_information(form))
+
+        return self._open_pool().run(inspected)
+
+    def _open_pool(self) -> LanePool:
+        if self._pool is None:
+            raise model_closed()
+        return self._pool
 
     def close(self) -> None:
         """Wait for the calls that run, then free the engine and its memory.
@@ -142,8 +143,9 @@ class TensorrtEngine:
         if self._pool is None or not self._pool.here:
             return
         failures = self._pool.close()
-        failures += self._inputs.close()
-        failures += self._forget()
+        with interrupts_deferred():  # else what is being freed may be forgotten
+            failures += self._inputs.close()
+            failures += self._forget()
         if failures and self._pool.lost is None:  # else it was said, and its memory is gone
             text = "; ".join(failures)
             warnings.warn(f"the GPU did not take all memory back: {text}", stacklevel=2)
@@ -151,6 +153,19 @@ class TensorrtEngine:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # the interpreter may be half gone
             self.close()
+
+    def _load(self, plan: bytes) -> None:
+        self._cuda = Cuda("running a TensorRT engine")
+        try:
+            with self._cuda.current():
+                first = self._open(plan)
+        except BaseException as error:
+            forget_frames(error)
+            self._forget()
+            raise
+        of_input = self._tensors.dtypes[self._tensors.input]
+        self._inputs = PinnedInputs(self._cuda, self._tensors.shape, of_input)
+        self._pool = LanePool(self._cuda, first, self._new_lane)
 
     def _open(self, plan: bytes) -> Lane:
         trt = self._trt

@@ -11,6 +11,7 @@ Source: docs.nvidia.com/deeplearning/tensorrt (IExecutionContext; "CUDA Graphs")
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections import deque
@@ -73,7 +74,7 @@ class Lane:
         self._kept, self._graph_kept = ExitStack(), ExitStack()
         self._graph: int | None = None
         self._shape: tuple[int, ...] | None = None
-        self._warm = False
+        self._warm = self._capturing = False
         self._pinned: dict[str, npt.NDArray[Any]] = {}
         self._views: dict[str, npt.NDArray[Any]] = {}
         self._addresses: dict[str, int] = {}
@@ -123,6 +124,10 @@ class Lane:
             CudaFailure: the GPU says what went wrong.
         """
         self._shape, self._warm = None, False
+        if self._capturing:  # Ctrl-C came before the end of it, if there was any
+            self._capturing = False
+            with contextlib.suppress(CudaFailure):
+                self._cuda.end_capture(self._stream, self._graph_kept)
         self.wait()
         self._drop_graph()
 
@@ -179,6 +184,7 @@ class Lane:
     def _capture(self) -> None:
         """Make a graph of one run; what cannot be captured runs without, and says so."""
         try:
+            self._capturing = True  # before it does: Ctrl-C may come in between
             self._cuda.begin_capture(self._stream)
             try:
                 self._submit()
@@ -189,6 +195,7 @@ class Lane:
             self._drop_graph()
         else:
             self._graph = graph
+        self._capturing = False
 
     def _drop_graph(self) -> None:
         self._graph = None

@@ -20,7 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge import __version__, pool
-from ctedge.errors import CTEdgeError, DatasetError, InputError, ScanNotFound, UnreadableScan
+from ctedge.errors import (
+    CTEdgeError,
+    DatasetError,
+    InputError,
+    ScanNotFound,
+    UnreadableScan,
+    counted,
+)
 from ctedge.files import sha256_of
 from ctedge.progress import Reporter
 from ctedge.spec import Spec
@@ -79,7 +86,7 @@ def prepare(  # noqa: PLR0913
     reporter = Reporter.silent() if reporter is None else reporter
     if masks is not None:
         _refuse_shared_masks(samples)
-    reporter.say(f"{len(samples)} scans; preprocessed volumes in {cache}")
+    reporter.say(f"{counted(len(samples), 'scan')}; preprocessed volumes in {cache}")
     made: dict[int, Volume] = {}
     bad: dict[int, CTEdgeError] = {}
     with reporter.bar("preparing scans", len(samples)) as advance:
@@ -97,7 +104,9 @@ def prepare(  # noqa: PLR0913
     if not made:
         first = "none was listed" if not bad else str(bad[min(bad)].what)
         raise DatasetError(
-            "no scan is left", found=f"{len(bad)} bad ones; {first}", fix="mend the scans"
+            "no scan is left",
+            found=f"{counted(len(bad), 'bad one')}; {first}",
+            fix="mend the scans",
         )
     volumes = [made[index] for index in sorted(made)]
     refuse_leaks(volumes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, counted
 from ctedge.phantom.dataset import SPLITS
 from ctedge.progress import Reporter
 from ctedge.spec import SliceSpec
@@ -57,10 +57,11 @@ def evaluate(  # noqa: PLR0913
     """
     reporter = Reporter.silent() if reporter is None else reporter
     if out is not None:
-        from ctedge_training.judging.report_folder import holds_report
+        from ctedge_training.judging.report_folder import holds_report, require_writable
 
         if holds_report(out):
             reporter.say(f"{out}: the report that it holds will be replaced")
+        require_writable(out)
     require_keras("evaluating")
     trained = Run.open(Path(folder))
     volumes = _volumes(trained, source, split, reporter)
@@ -189,7 +190,8 @@ def _check_labels(trained: Run, folder: Path, found: tuple[str, ...], reporter: 
 
 def as_text(metrics: dict[str, Any]) -> str:
     """The metrics for reading."""
-    lines = [f"{metrics['split']}: {metrics['count']} scans (95 % bootstrap intervals)"]
+    scans = counted(metrics["count"], "scan")
+    lines = [f"{metrics['split']}: {scans} (95 % bootstrap intervals)"]
     for name, value in metrics.items():
         if value is None:
             lines.append(f"  {name:22} not defined on these scans")

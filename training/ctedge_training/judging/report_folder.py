@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 from ctedge.errors import OutputError
@@ -44,6 +46,26 @@ def holds_report(folder: Path) -> bool:
             fix="name another folder",
         )
     return True
+
+
+def require_writable(folder: Path) -> None:
+    """Try a folder for a report, or the nearest above it that is there; nothing is left in it.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder}",
+            found=f"{place}: {error.strerror or error}",
+            fix="name another folder; nothing was judged yet",
+        ) from error
 
 
 def _is_report(path: Path) -> bool:

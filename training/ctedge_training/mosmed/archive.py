@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, counted
 from ctedge.files import atomic_folder
 from ctedge.progress import Reporter
 
@@ -139,7 +139,8 @@ def _checked(
     _check_doubles(archive, map(_base, wanted))
     _check_sizes(archive, wanted)
     if not wanted:
-        raise _refused(archive, "no scan inside", f"{len(files)} files", "files *.nii.gz or *.nii")
+        found = counted(len(files), "file")
+        raise _refused(archive, "no scan inside", found, "files *.nii.gz or *.nii")
     left_out = tuple(_plain(member.filename) for member in files if member not in wanted)
     return Contents(scans={_base(m): m.file_size for m in wanted}, left_out=left_out), wanted
 
@@ -223,8 +224,8 @@ def _inflated(archive: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -
         raise _refused(
             archive,
             "a member of another length than declared",
-            f"{member.filename}: {count} bytes",
-            f"{member.file_size} bytes",
+            f"{member.filename}: {counted(count, 'byte')}",
+            counted(member.file_size, "byte"),
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, counted
 from ctedge.files import write_atomic
 from ctedge.phantom.dataset import LABEL_FILE
 from ctedge.progress import Reporter
@@ -217,7 +217,7 @@ def _scans_in(folder: Path) -> list[str]:
     if not scans:
         raise DatasetError(
             f"no scans in {folder}",
-            found=f"{len(names)} files",
+            found=counted(len(names), "file"),
             expected="files *.nii.gz or *.nii",
             fix="remove the folder and run `ctedge train data mosmed` again",
         )
@@ -239,9 +239,8 @@ def _patient(folder: str, name: str) -> str:
 
 def _say_strange(scan_class: ScanClass, names: Sequence[str], reporter: Reporter) -> None:
     if len(names) != _ARCHIVE_SCANS:
-        reporter.say(
-            f"{scan_class.folder}: {len(names)} scans; the published archive has {_ARCHIVE_SCANS}"
-        )
+        scans = counted(len(names), "scan")
+        reporter.say(f"{scan_class.folder}: {scans}; the published archive has {_ARCHIVE_SCANS}")
     ranges = [_STUDIES[category] for category in scan_class.categories]
     strange = []
     for name in names:
@@ -249,8 +248,9 @@ def _say_strange(scan_class: ScanClass, names: Sequence[str], reporter: Reporter
         if not found or not any(first <= int(found[1]) <= last for first, last in ranges):
             strange.append(name)
     if strange:
+        scans = counted(len(strange), "scan")
         reporter.say(
-            f"{scan_class.folder}: {len(strange)} scans that MosMedData does not number among "
+            f"{scan_class.folder}: {scans} that MosMedData does not number among "
             f"{' and '.join(scan_class.categories)}: {_some(strange)}"
         )
 

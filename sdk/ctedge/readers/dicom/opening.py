@@ -38,8 +38,21 @@ _CUT_SHORT = (EOFError, struct.error, zlib.error)
 _WRONG_LENGTH = "BytesLengthException"
 
 
-def damaged(name: str, error: object) -> UnreadableScan:
-    """What to raise for a file that pydicom or a codec stumbles over, or that has gone."""
+def damaged(
+    name: str,
+    error: object,
+    *,
+    what: str = "the DICOM file is damaged",
+    fix: str = "copy the file again from its source",
+) -> UnreadableScan:
+    """What to raise for a file that pydicom or a codec stumbles over, or that has gone.
+
+    Args:
+        name: of the file.
+        error: what was found, or raised.
+        what: is damaged.
+        fix: what to do.
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return UnreadableScan(
             f"{name}: cannot be read",
@@ -51,11 +64,7 @@ def damaged(name: str, error: object) -> UnreadableScan:
         found = kind_of(error)
     elif isinstance(error, Exception) and not isinstance(error, Unbearable):
         found = f"{type(error).__name__}: {error}"
-    return UnreadableScan(
-        f"{name}: the DICOM file is damaged",
-        found=found,
-        fix="copy the file again from its source",
-    )
+    return UnreadableScan(f"{name}: {what}", found=found, fix=fix)
 
 
 def named_in_full(item: DicomObject, error: CTEdgeError) -> CTEdgeError:

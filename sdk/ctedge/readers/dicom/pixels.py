@@ -118,15 +118,26 @@ def _of_frames(pydicom: Any, one: Slice, header: Any, stream: Any) -> npt.NDArra
     offsets = [header.get(keyword) for keyword in _FRAME_TABLE[1:]]
     if all(offsets):
         _check_place(one, offsets, stream)
-    frame = pydicom.encaps.get_frame(
-        stream,
-        one.frame,
-        number_of_frames=int(header.get("NumberOfFrames") or 1),
-        extended_offsets=offsets if all(offsets) else None,
-    )
-    return decode_frame(
-        frame, syntax=one.syntax, rows=one.rows, columns=one.columns, values=one.values
-    )
+    try:
+        frame = pydicom.encaps.get_frame(
+            stream,
+            one.frame,
+            number_of_frames=int(header.get("NumberOfFrames") or 1),
+            extended_offsets=offsets if all(offsets) else None,
+        )
+        return decode_frame(
+            frame, syntax=one.syntax, rows=one.rows, columns=one.columns, values=one.values
+        )
+    except CTEdgeError:
+        raise
+    except Exception as error:  # each codec raises a kind of its own
+        raise damaged(
+            one.where,
+            error,
+            what=f"its pixels, compressed as {pydicom.uid.UID(one.syntax).name}, are damaged",
+            fix="copy the file again from its source; where it is damaged there, too, export the"
+            " series again",
+        ) from error
 
 
 def _check_place(one: Slice, tables: Sequence[bytes], stream: Any) -> None:
