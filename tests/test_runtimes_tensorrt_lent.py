@@ -205,7 +205,7 @@ def test_after_an_error_it_is_lent_again(stage: Stage, scans: list[np.ndarray], 
         else:
             with pytest.raises(NotHounsfield):
                 door.predict(np.zeros((16, 16, 16), np.float32))
-    gc.collect()  # Python 3.13.0 leaves an error that went through a context manager to it
+        gc.collect()  # to which 3.13.0 leaves an error that went through a context manager
     stage.driver.uploads.clear()
     assert told(door.predict(scans[0])) == wanted
     assert sources(stage) <= set(stage.driver.tables["locked"])
