@@ -122,11 +122,11 @@ class TensorrtEngine:
 
     def information(self) -> str:
         """The inspector's JSON: layers with precisions, formats, tactics."""
+        trt = self._trt
 
         def inspected(_lane: Lane) -> str:
             inspector = self._engine.create_engine_inspector()
-            form = self._trt.LayerInformationFormat.JSON
-            return str(inspector.get_engine_information(form))
+            return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
         return self._open_pool().run(inspected)
 
