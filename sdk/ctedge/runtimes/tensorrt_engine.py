@@ -122,10 +122,10 @@ class TensorrtEngine:
 
     def information(self) -> str:
         """The inspector's JSON: layers with precisions, formats, tactics."""
-        trt = self._trt
 
         def inspected(_lane: Lane) -> str:
-            inspector = self._engine.create_engine_inspector()
+            trt, engine = self._trt, self._engine
+            inspector = engine.create_engine_inspector()
             return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
         return self._open_pool().run(inspected)
