@@ -11,7 +11,6 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.doors.door import Door
 from ctedge.errors import BundleNotFound, WrongTask
 from ctedge.extras import INSTALL_AGAIN
-from ctedge.lifetime import given_to_runtime
 from ctedge.runtimes import Device, RuntimeName, open_runtime
 from ctedge.runtimes.opening import open_in_thread
 
@@ -41,9 +40,7 @@ def load_door(
     """
     verified = ModelBundle.load(bundle)
     door = door_class(verified)
-    opened = given_to_runtime(
-        open_runtime, verified, device=device, runtime=runtime, precision=precision
-    )
+    opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
     return door(verified, opened)
 
 

@@ -66,9 +66,7 @@ class Door(ABC, Generic[Result]):
             RuntimeUnavailable: the device, runtime or precision cannot be had on this machine.
         """
         verified = ModelBundle.load(bundle, task=cls.task)
-        opened = given_to_runtime(
-            open_runtime, verified, device=device, runtime=runtime, precision=precision
-        )
+        opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
         return cls(verified, opened)
 
     @property

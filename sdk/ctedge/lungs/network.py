@@ -69,7 +69,7 @@ class LungSegmenter:
         """
         require("scipy.ndimage", extra="lungs", purpose=_PURPOSE)
         verified = ModelBundle.load(bundle, task=cls.task)
-        opened = given_to_runtime(open_runtime, verified, device=device, runtime=runtime)
+        opened = open_runtime(verified, device=device, runtime=runtime)
         return cls(verified, opened)
 
     @property

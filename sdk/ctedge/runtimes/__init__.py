@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.lifetime import given_to_runtime
 
 Device = Literal["auto", "cpu", "cuda", "gpu"]
 RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -83,4 +84,5 @@ def open_runtime(
     """
     from ctedge.runtimes.choice import choose
 
-    return choose(bundle, device=device, runtime=runtime, precision=precision).runtime
+    chosen = given_to_runtime(choose, bundle, device=device, runtime=runtime, precision=precision)
+    return chosen.runtime
