@@ -106,6 +106,37 @@ def test_a_program_ends_while_daemon_threads_predict(bundle, runtime, loads, wai
     assert told(program, bundle, runtime) == ("", "", 0)
 
 
+LATE = """
+import atexit, threading, time
+from ctedge.lifetime import given_to_runtime
+begun, ends = threading.Semaphore(0), []
+
+def slow():
+    begun.release()
+    time.sleep(3)
+
+def quick():
+    begun.release()
+    if ends and time.monotonic() > ends[0] + 1:
+        print("given to the runtime while the end waits", flush=True)
+    time.sleep(0.01)
+
+def work(one):
+    while True:
+        given_to_runtime(one)
+
+for one in (slow, quick):
+    threading.Thread(target=work, args=[one], daemon=True).start()
+    begun.acquire()
+atexit.register(lambda: ends.append(time.monotonic()))  # called before ctedge's own
+"""
+
+
+def test_while_the_end_waits_for_a_slow_thread_the_others_give_the_runtime_nothing():
+    """They would be within it when the wait is over."""
+    assert told(LATE) == ("", "", 0)
+
+
 STUCK = """
 import sys, threading
 import numpy as np

@@ -183,3 +183,20 @@ def test_a_program_ends_while_daemon_threads_segment(opens: Opens):
         check=False,
     )
     assert (told.stdout, told.stderr, told.returncode) == ("", "", 0)
+
+
+def test_no_numpy_call_that_gives_up_pythons_lock_within_cpp(
+    opens: Opens, scan: CTScan, monkeypatch: pytest.MonkeyPatch
+):
+    """A daemon thread that the program's end meets there aborts the process: see `np.unique`, which
+    hashes where it is asked for nothing but the values.
+    """
+    sorts = np.unique
+
+    def unique(values: object, **wanted: object) -> object:
+        assert wanted.get("return_index") or wanted.get("return_counts")
+        return sorts(values, **wanted)
+
+    monkeypatch.setattr(np, "unique", unique)
+    with opens() as segmenter:
+        segmenter.segment(scan)

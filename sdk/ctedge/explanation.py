@@ -130,7 +130,7 @@ class Explanation:
         """
         require_png(path)
         last = self.scan.shape[2] - 1
-        picked = np.unique(np.linspace(0, last, OVERLAY_SLICES).round().astype(int)).tolist()
+        picked = sorted(set(np.linspace(0, last, OVERLAY_SLICES).round().astype(int).tolist()))
         voxels = np.stack(list(self.scan.planes.each(picked)), axis=2)
         return montage_png(
             voxels,

@@ -18,11 +18,11 @@ Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
 
 #: A program's end waits so long for what daemon threads have given to a runtime, seconds.
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
 
-#: What they would give it after that is held up so long, seconds: by then the program has ended, or
-#: one of its own `atexit` functions waits for the thread.
-_HELD_UP_S = 1.0
+#: What they would give it meanwhile is held up for so long behind that wait, seconds: by then the
+#: program has ended, or one of its own `atexit` functions waits for the thread.
+_HELD_UP_S = 5.0
 
 
 def model_closed() -> InferenceFailed:
@@ -88,21 +88,32 @@ def given_to_runtime(
                     return work(*args, **named)
             finally:
                 _running.discard(running)
-        time.sleep(_HELD_UP_S)
+        _hold_up()
     return work(*args, **named)
 
 
 _running: set[threading.Lock] = set()
 _ending = threading.Event()
+_waited = threading.Event()
+_waited_at: list[float] = []
+
+
+def _hold_up() -> None:
+    _waited.wait()
+    time.sleep(max(_waited_at[0] + _HELD_UP_S - time.monotonic(), 0))
 
 
 @atexit.register
 def _wait_for_runtimes() -> None:
     _ending.set()
     until = time.monotonic() + _PATIENCE_S
-    with contextlib.suppress(KeyboardInterrupt):
-        for running in list(_running):
-            running.acquire(timeout=max(until - time.monotonic(), 0))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            for running in list(_running):
+                running.acquire(timeout=max(until - time.monotonic(), 0))
+    finally:
+        _waited_at.append(time.monotonic())
+        _waited.set()
 
 
 if hasattr(os, "register_at_fork"):

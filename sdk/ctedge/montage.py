@@ -131,7 +131,7 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
             f"columns and count must be positive, hu_window ascending; got {columns=}, {count=}, "
             f"{hu_window=}"
         )
-    picked = np.unique(np.linspace(0, voxels.shape[2] - 1, count).round().astype(int))
+    picked = sorted(set(np.linspace(0, voxels.shape[2] - 1, count).round().astype(int).tolist()))
     tiles = []
     for index in picked:
         grey = (_display(voxels[:, :, index]) - low) * (255.0 / (high - low))

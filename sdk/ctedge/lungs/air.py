@@ -63,7 +63,7 @@ def _reaching_border(mask: Mask, flat: Mask, ndimage: ModuleType) -> Mask:
     labels, count = ndimage.label(mask, flat)
     reaching = np.zeros(count + 1, dtype=bool)
     for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
-        reaching[np.unique(edge)] = True
+        reaching[edge] = True
     reaching[0] = False
     return np.asarray(reaching[labels])
 

@@ -96,13 +96,15 @@ def _follow(slices: _Slices, top: int, section: Mask) -> Mask:
 
 def _next(slices: _Slices, z: int, above: Mask) -> Mask:
     ndimage = slices.ndimage
-    labels, _ = ndimage.label(slices.inside[z])
+    labels, areas = ndimage.label(slices.inside[z])
     branches, count = ndimage.label(above)
     result = np.zeros_like(above)
     for branch in range(1, count + 1):
         before = branches == branch
-        touched = np.unique(labels[before])
-        section = np.isin(labels, touched[touched > 0])
+        touched = np.zeros(areas + 1, dtype=bool)
+        touched[labels[before]] = True
+        touched[0] = False
+        section = touched[labels]
         if not _grows_slowly(slices, section, before):
             # It touches a lung: only what lies straight below, as long as that is no lung either.
             near = ndimage.binary_dilation(before)

@@ -158,7 +158,7 @@ def _fill(lung: Mask, ndimage: ModuleType) -> None:
     alone = len(lung) == 1
     for axis in (1, 2) if alone else (0, 1, 2):
         for end in (0, -1):
-            hole[np.unique(holes.take(end, axis))] = False
+            hole[holes.take(end, axis)] = False
     if alone:
         hole &= np.bincount(holes.ravel(), minlength=count + 1) < HOLE_PIXELS
     hole[0] = False
