@@ -38,6 +38,7 @@ from ctedge.engines.machine import installed_versions
 from ctedge.engines.record import EngineRuntime
 from ctedge.runtimes.cuda_driver import require_device
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
+from ctedge.runtimes.tensorrt_lane import Lane
 from ctedge_export.engine.flavours import load_flavour
 from ctedge_export.engine.inspector import inspector_rows
 from ctedge_export.engine.make import build_engine
@@ -89,15 +90,12 @@ def _measured(folder: Path, precision: str, runtime: EngineRuntime) -> dict[str,
         batch = np.random.default_rng(SEED).random((1, *record.input_shape), np.float32)
         opened.run(batch)
 
-        with opened.lane() as lane:
+        def on_the_gpu(lane: Lane) -> None:
+            lane.enqueue()
+            lane.wait()
 
-            def on_the_gpu() -> None:
-                lane.enqueue()
-                lane.wait()
-
-            on_the_gpu_ms = milliseconds(on_the_gpu)
         latency = {
-            "run_ms": on_the_gpu_ms,
+            "run_ms": opened.on_lane(lambda lane: milliseconds(lambda: on_the_gpu(lane))),
             "run_with_copies_ms": milliseconds(lambda: opened.run(batch)),
             "uncaptured": opened.uncaptured,
         }

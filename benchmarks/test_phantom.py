@@ -8,7 +8,8 @@ import pytest
 
 from ctedge.phantom import draw_patient, render
 
-FULL_SIZE_S = 2.0
+FULL_SIZE, FULL_SIZE_S = (512, 512, 40), 2.0
+SMALL = (128, 128, 64)
 SEED = 3
 
 
@@ -21,8 +22,9 @@ def one_core():
 
 
 @pytest.mark.usefixtures("one_core")
-@pytest.mark.parametrize("shape", [(512, 512, 40), (128, 128, 64)], ids=str)
+@pytest.mark.parametrize("shape", [FULL_SIZE, SMALL], ids=str)
 def test_render(benchmark, shape):
     patient = draw_patient(SEED, lesion_share=0.2)
     benchmark.pedantic(lambda: render(patient, shape=shape), rounds=5, warmup_rounds=1)
-    assert benchmark.stats.stats.median <= FULL_SIZE_S
+    if shape == FULL_SIZE:  # the other is for a trial on whatever machine
+        assert benchmark.stats.stats.median <= FULL_SIZE_S

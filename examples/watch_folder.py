@@ -129,6 +129,8 @@ def main() -> None:
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--settle", type=float, default=30.0, metavar="SECONDS")
     options = parser.parse_args()
+    if not options.inbox.is_dir():
+        sys.exit(f"{options.inbox} is no folder; make it, or mount it")
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stop.append(number))

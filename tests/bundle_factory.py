@@ -25,6 +25,9 @@ from ctedge_export.writer import write_bundle
 SPEC = PreprocessSpec(name="tiny", shape=(8, 8, 8), axes="PLS")
 SLICE_SPEC = SliceSpec(name="tiny-slice", shape=(24, 20))
 
+#: Of every tiny bundle, in the order of the manifest.
+MEMBERS = ("MODEL_CARD.md", "golden/noise.npy.gz", "model.onnx")
+
 
 def spec_of(task: str) -> Spec:
     return SLICE_SPEC if task == "slices" else SPEC

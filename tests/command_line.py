@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from patience import PATIENCE_S
+
 CTEDGE = [sys.executable, "-m", "ctedge"]
 
 
@@ -18,6 +20,6 @@ def run(*arguments, **options):
         errors="replace",
         env=environment,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
         **options,
     )

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENCE_S
+
 FILE = Path(__file__).with_suffix(".json")
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "d" / "cuda-bindings"
 
@@ -71,7 +73,9 @@ def bindings(cuda: str, cache: Path) -> Path:
     if not list(wheels.glob(pattern)):
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
         command += ["--only-binary=:all:", "-d", str(wheels), *WHEELS[cuda]]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
         if answer.returncode:
             pytest.skip(f"{WHEELS[cuda][0]} cannot be fetched: {answer.stderr.strip()[-200:]}")
     for wheel in [*wheels.glob(pattern), *wheels.glob("cuda_pathfinder-*.whl")]:
@@ -92,7 +96,9 @@ def read(folder: Path) -> dict[str, Any]:
     calls = calls_of(symbols.read_text())
     types = (sources / "cydriver.pxd").read_text()
     command = [sys.executable, "-W", "error", "-c", _NUMBERS, str(folder), json.dumps(ENUMS)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert answer.returncode == 0, answer.stderr
     return {
         "version": known["cuda-bindings"],

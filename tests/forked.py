@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-#: Nothing that is done there takes seconds; a child that hangs ends all the same.
-PATIENCE_S = 60
+from patience import PATIENCE_S
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from patience import PATIENCE_S
+
 
 @dataclass
 class Site:
@@ -71,7 +73,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[:cut])
         self.wfile.flush()
         if site.hold is not None and cut < len(body):
-            site.hold.wait(30)
+            site.hold.wait(PATIENCE_S)
         return None
 
     def _start(self, size: int) -> int | None:

@@ -9,6 +9,9 @@ import threading
 #: which ends the worker and with it every test that was still to come.
 PATIENCE_S = 300
 
+#: The same for what trains, exports and measures in one go.
+LONG_PATIENCE_S = 570
+
 
 def first_line(process: subprocess.Popen[str]) -> str:
     """What a process says first; one that says nothing in time is killed, and has said nothing."""

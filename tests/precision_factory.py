@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from typer.testing import CliRunner
 
 from ctedge.bundle.golden import pack_levels
 from ctedge.bundle.manifest import TASK_OUTPUTS
 from ctedge.bundle.model_bundle import ModelBundle
+from ctedge_export.cli import app
 from ctedge_export.gates.inputs import gate_inputs
 from ctedge_export.gates.runners import onnx_runner
 from ctedge_export.network.onnx_model import finished_model
 from ctedge_export.writer import write_bundle
 from engine_factory import SPEC  # one spec: what gates show is drawn once
+from made_once import made_once
 
 CHANNELS = (1, 4, 4, 8, 8)
 DENSE = 16
@@ -146,3 +150,21 @@ def plain(base: Path) -> ModelBundle:
         drawn["dense2.weight"] *= 25
 
     return write(base / "plain.ctedge", task="severity", change=spread)
+
+
+def every_precision(base: Path) -> ModelBundle:
+    """All precisions of the plain bundle, made by the command, in a bundle with an engine."""
+
+    def make(target: Path) -> None:
+        shutil.copytree(plain(base).path, target)
+        (target / "engines").mkdir()
+        (target / "engines" / "device.engine").write_bytes(b"engine")
+        arguments = ["precision", str(target), "--to", "fp16", "--to", "bf16", "--to", "int8"]
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout == ""
+        said = ("subnormal", "percentile calibration", "onnxruntime-cpu-int8: passed", "written")
+        for words in said:
+            assert words in done.stderr
+
+    return ModelBundle.load(made_once(base, "all.ctedge", make))

@@ -9,9 +9,10 @@ import nibabel
 import numpy as np
 
 from ctedge.progress import Reporter
+from ctedge_training.datasets.prepare import prepare_store
 from ctedge_training.datasets.source import Data, Source
 from ctedge_training.learning.settings import Settings
-from ctedge_training.tasks import Task
+from ctedge_training.tasks import CLASSIFIER, Task
 
 GRID = (16, 18, 20)
 SETTINGS = Settings(grid=GRID)
@@ -62,6 +63,21 @@ def opened(
 ) -> Data:
     reporter = Reporter.silent() if say is None else Reporter(say=say, bars=False)
     return Source(folder=folder, **how).open(task, settings, reporter)
+
+
+def prepared(
+    folder: Path,
+    out: Path,
+    task: Task = CLASSIFIER,
+    *,
+    settings: Settings = SETTINGS,
+    hdf5: bool = False,
+    reporter: Reporter | None = None,
+    **how: Any,
+) -> Data:
+    """A store made of a folder; `how` as of `Source`."""
+    source = Source(folder=folder, **how)
+    return prepare_store(source, out, task, settings, hdf5=hdf5, reporter=reporter)
 
 
 def times(folder: Path) -> dict[str, int]:

@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE_S
+
 FILE = Path(__file__).with_suffix(".json")
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "d" / "tensorrt-bindings"
 RTX = "rtx-1.7"
@@ -81,7 +83,9 @@ def _arguments(name: str, text: str) -> list[str]:
 def read_elsewhere(module: str, folder: Path | None = None) -> dict[str, Any]:
     """The surface of a module, imported by another process; from `folder` where one is given."""
     command = [sys.executable, "-W", "error", __file__, module, str(folder or "")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert answer.returncode == 0, answer.stderr
     found: dict[str, Any] = json.loads(answer.stdout)
     return found

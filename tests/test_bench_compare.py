@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from conftest import LAS_AFFINE, REPOSITORY
+from patience import PATIENCE_S
 
 COMPARE = REPOSITORY / "benchmarks" / "compare.py"
 ROUNDS, ANSWERS = 4, 50
@@ -61,7 +62,7 @@ def git(folder: Path, *words: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     return answer.stdout.strip()
 
@@ -91,7 +92,11 @@ def command(repository: Path, base: str, *words: object) -> list[str]:
 
 def run(repository: Path, base: str, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(repository, base, *words), capture_output=True, text=True, check=False, timeout=120
+        command(repository, base, *words),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
 
 
@@ -231,14 +236,14 @@ def test_stopped_it_leaves_nothing(played, tmp_path, kind):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not reached.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if kind == signal.SIGINT:
             os.killpg(process.pid, kind)
         else:
             process.send_signal(kind)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + kind, errors
     assert b"Traceback" not in errors.partition(b"round 1")[0]
     assert nothing_is_left(played)

@@ -7,16 +7,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
 
+from bench_factory import EMPTY, run_of, write_patient
 from bundle_factory import write_tiny
 from command_here import call
-from conftest import LAS_AFFINE
 from ctedge.bench import Report, Settings, bench
 from ctedge.bench.plot import plot_png
 from ctedge.errors import OutputError
@@ -36,10 +35,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("scans") / "scan.nii.gz"
-    voxels = np.random.default_rng(4).integers(-1024, 1500, (40, 36, 20)).astype(np.int16)
-    nib.save(nib.Nifti1Image(voxels, LAS_AFFINE), path)
-    return path
+    return write_patient(tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +151,13 @@ def test_a_long_caption_goes_on_in_the_next_line(report, tmp_path):
     assert pixels.shape == (len(short) + 2 * LINE, short.shape[1], 3)
     words = " ".join(read_text(pixels, lines=3))
     assert words.split() == [*["LONG"] * 40, "ON", "A", "SYNTHETIC", "SCAN", "IN", "MEMORY"]
+
+
+@pytest.mark.parametrize("ms", [[1.0] * 5, [1.0, 2.0], [*np.linspace(10, 11, 99), 500.0]])
+def test_any_distribution_can_be_drawn(ms, tmp_path):
+    drawn = replace(EMPTY, runs=(run_of(inference=ms, total=ms),))
+    pixels = pixels_of(plot_png(drawn, tmp_path / "plot.png"))
+    assert (pixels != 255).any(axis=2).mean() > 0.02
 
 
 def pixels_of(path):

@@ -19,6 +19,7 @@ from PIL import Image
 from bundle_factory import write_tiny
 from command_line import CTEDGE, run
 from conftest import REPOSITORY
+from patience import PATIENCE_S
 from side_marks import CAPTION_ROWS, marks
 
 
@@ -189,7 +190,12 @@ def test_ctrl_c_while_it_starts_is_answered_in_one_line(tmp_path, start, moment)
     command = [word.format(*entry.groups()) for word in STARTS[start]]
     told = os.environ | {"PYTHONPATH": str(tmp_path), "PRESSED_AT": moment}
     answer = subprocess.run(
-        [*command, "doctor"], env=told, capture_output=True, text=True, check=False, timeout=60
+        [*command, "doctor"],
+        env=told,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert (answer.returncode, answer.stderr.splitlines()) == (130, ["interrupted"])
     assert answer.stdout == ""
@@ -219,7 +225,7 @@ def test_ctrl_c_while_a_command_works_is_answered_in_one_line(tmp_path, command)
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert (answer.returncode, answer.stderr.splitlines()) == (130, ["interrupted"])
 
@@ -236,7 +242,7 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, moment):
         # A shell's background job hands on an ignored SIGINT, and so might whatever runs the tests.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         group = f"/proc/{process.pid}/task/{process.pid}/children"
         while time.monotonic() < deadline:
             started = Path(group).read_text().split() if Path(group).exists() else ["?"] * 3
@@ -247,7 +253,7 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, moment):
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         try:
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     assert process.returncode == 130, errors
@@ -255,3 +261,22 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path, moment):
     assert b"Traceback" not in errors
     assert not list(out.rglob(".partial-*"))
     assert not (out / "labels.csv").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such shell there")
+@pytest.mark.parametrize("output", [">&-", "> /dev/full"])
+@pytest.mark.parametrize("command", ["doctor", "--help"])
+def test_an_answer_that_cannot_be_printed_is_no_success(command, output):
+    if "full" in output and not Path("/dev/full").exists():
+        pytest.skip("no such device here")
+    line = f'exec "$@" {output}'
+    answer = subprocess.run(
+        ["sh", "-c", line, "sh", *CTEDGE, command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert answer.returncode == 1
+    assert "where standard output goes" in answer.stderr
+    assert "Exception ignored" not in answer.stderr

@@ -18,7 +18,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ctedge import InputError, OutputError, ScanNotFound, WorkerLost, read_scan
+from ctedge import InputError, OutputError, ScanNotFound, WorkerLost, pool, read_scan
 from ctedge.cli.dicom_anonymize import anonymize
 from ctedge.deidentify import Options, check_folder, deidentify_folder
 from ctedge.deidentify.each import each_file
@@ -141,7 +141,7 @@ def test_a_kill_leaves_no_half_file_and_the_same_command_goes_on(tmp_path, serie
     )
     arguments = [series, tmp_path / "out", key_file]
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline:
         if len(list((tmp_path / "out").rglob("*.dcm"))) > 3:
             break
@@ -233,6 +233,36 @@ def test_the_file_that_a_worker_is_lost_over_is_named():
     with pytest.raises(WorkerLost, match="whatever it worked on") as caught:
         list(each_file(work, [deadly, deadly], workers=2))
     assert caught.value.found == "0, among others"
+
+
+def test_a_worker_that_is_lost_between_two_files_is_lost_over_neither(monkeypatch):
+    """Each dies when it has given its first answer, and before it is given more work."""
+
+    def lost(*_args, **_named):
+        raise WorkerLost("a worker process ended before its work was done")
+
+    def dying(workers):
+        made = executor(workers)
+        submit, futures = made.submit, []
+
+        def submit_to_the_dead(work, item):
+            for process in list(made._processes.values()) if futures else ():
+                process.kill()
+                until = time.monotonic() + PATIENCE_S
+                while not made._broken:
+                    assert time.monotonic() < until, "its loss was not noticed"
+                    time.sleep(0.01)
+            futures.append(submit(work, item))
+            return futures[-1]
+
+        made.submit = submit_to_the_dead
+        return made
+
+    executor = pool.executor
+    monkeypatch.setattr(pool, "each", lost)
+    monkeypatch.setattr(pool, "executor", dying)
+    files = [b"one", b"two", b"three"]
+    assert list(each_file(ctypes.string_at, files, workers=2)) == [(one, one) for one in files]
 
 
 def test_links_are_not_followed(tmp_path, series):

@@ -25,7 +25,8 @@ from ctedge import (
     UnfitScan,
     UnsupportedGeometry,
 )
-from held_network import PATIENCE_S, held_up
+from held_network import held_up
+from patience import PATIENCE_S
 
 KINDS = [Classifier, SeverityRegressor, SliceClassifier]
 

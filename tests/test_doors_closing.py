@@ -17,7 +17,8 @@ import pytest
 from bundle_factory import write_tiny
 from ctedge import Classifier, InferenceFailed
 from forked import in_forked_child, needs_fork
-from held_network import PATIENCE_S, held_up
+from held_network import held_up
+from patience import PATIENCE_S
 from step_interrupted import comes_through
 
 
@@ -165,7 +166,7 @@ def test_closing_within_a_prediction_is_refused(door):
         [sys.executable, "-c", CLOSED_BY_A_SIGNAL, door.bundle.path],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     refusal, answered = told.stdout.splitlines()

@@ -41,6 +41,17 @@ def test_a_message_says_what_found_expected_and_what_to_do():
     }
 
 
+def test_a_line_break_from_outside_makes_no_line_of_the_message():
+    named = "x\n  to do:    run me"
+    error = errors.ScanNotFound(f"{named}: no such file", found=named, fix="check the path")
+    assert str(error).splitlines() == [
+        "x\\n  to do:    run me: no such file",
+        "  found:    x",
+        "            to do:    run me",
+        "  to do:    check the path",
+    ]
+
+
 def test_in_one_line_it_says_what_and_found_and_if_asked_what_was_expected():
     error = errors.RuntimeUnavailable("no\n  GPU", found="\x1b[31m", expected="one", fix="buy one")
     assert error.in_one_line() == "no GPU (\\x1b[31m)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 import struct
 import subprocess
@@ -18,55 +18,62 @@ pytest.importorskip("keras")
 from conftest import REPOSITORY
 from ctedge import ModelBundle
 from made_once import made_once
+from patience import LONG_PATIENCE_S
 from side_marks import CAPTION_ROWS, marks
 
 FIGURES = ("--patients", "8", "--epochs", "1")
 
-# Each as a script, one after another: TensorFlow is imported once. The chests that gates show are
-# those of the other tests, which show networks of this size as well.
-SCRIPTS = """
-import contextlib, json, os, runpy, sys
+# As a script. The chests that gates show are those of the other tests, which show networks of this
+# size as well.
+SCRIPT = """
+import os, runpy, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from drawn_once import share_drawings
 share_drawings(Path(os.environ["CTEDGE_TEST_DRAWN"]))
 del sys.path[0]
-for script, out, *words in json.loads(sys.argv[2]):
-    sys.argv = [script, out, *words]
-    with open(f"{out}.txt", "w") as said, contextlib.redirect_stdout(said):
-        runpy.run_path(script, run_name="__main__")
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+# Each in a test of its own: together they take a busy machine longer than one test may.
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each example, and what it said in a text file beside it."""
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the example wrote, and what it said in `said.txt`."""
+    return ran(tmp_path_factory, "own_model.py")
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the other."""
+    return ran(tmp_path_factory, "figures.py", *FIGURES)
+
+
+def ran(tmp_path_factory: pytest.TempPathFactory, script: str, *words: str) -> Path:
     pytest.importorskip("matplotlib")
     pytest.importorskip("tf2onnx", exc_type=ImportError)
-    return made_once(tmp_path_factory.getbasetemp(), "examples", run_all)
+    run = functools.partial(run_one, script, words)
+    return made_once(tmp_path_factory.getbasetemp(), script.removesuffix(".py"), run)
 
 
-def run_all(folder: Path) -> None:
-    examples = REPOSITORY / "examples"
-    scripts = [
-        (str(examples / "own_model.py"), str(folder / "own")),
-        (str(examples / "figures.py"), str(folder / "figures"), *FIGURES),
-    ]
-    for _, out, *_ in scripts:
-        Path(out).mkdir(parents=True)
+def run_one(script: str, words: tuple[str, ...], out: Path) -> None:
+    out.mkdir()
+    example = REPOSITORY / "examples" / script
     answer = subprocess.run(
-        [sys.executable, "-c", SCRIPTS, REPOSITORY / "tests", json.dumps(scripts)],
+        [sys.executable, "-c", SCRIPT, REPOSITORY / "tests", example, out, *words],
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=LONG_PATIENCE_S,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     assert answer.returncode == 0, answer.stderr
+    (out / "said.txt").write_text(answer.stdout)
 
 
-def said_by(ran: Path, example: str) -> str:
-    return (ran / f"{example}.txt").read_text()
+def said_by(out: Path) -> str:
+    return (out / "said.txt").read_text()
 
 
 def png_size(path):
@@ -75,9 +82,9 @@ def png_size(path):
     return struct.unpack(">II", header[16:])
 
 
-def test_a_model_of_ones_own_goes_from_training_to_engine(ran):
-    said = said_by(ran, "own").splitlines()
-    bundle = ModelBundle.load(ran / "own" / "own.ctedge")
+def test_a_model_of_ones_own_goes_from_training_to_engine(own):
+    said = said_by(own).splitlines()
+    bundle = ModelBundle.load(own / "own.ctedge")
     # Its gate may refuse half precision on another CPU's roundings; then that is said.
     assert list(bundle.variants) == ["fp16"] or any("to do:" in line for line in said)
     assert said[-1].startswith("own on ")
@@ -86,8 +93,8 @@ def test_a_model_of_ones_own_goes_from_training_to_engine(ran):
     assert len(engines) == 1 or asked
 
 
-def test_the_published_figures(ran):
-    said, out = said_by(ran, "figures"), ran / "figures"
+def test_the_published_figures(figures):
+    said, out = said_by(figures), figures
     for label in ("normal", "abnormal"):
         assert f"percent confident that CT scan is {label}\n" in said
     assert (out / "confidence.txt").read_text() in said

@@ -16,6 +16,7 @@ pytest.importorskip("pydicom")
 
 from conftest import REPOSITORY
 from ctedge.phantom import draw_patient, render, write_dicom
+from patience import PATIENCE_S
 
 EXAMPLES = REPOSITORY / "examples"
 WORKER = [sys.executable, EXAMPLES / "watch_folder.py"]
@@ -37,7 +38,9 @@ class Desk:
 
     def look(self, *, settle=0):
         command = [*WORKER, self.inbox, self.results, "--once", "--settle", str(settle)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=PATIENCE_S
+        )
         return answer.stdout.splitlines()
 
     def result(self, study):
@@ -174,7 +177,7 @@ watch_folder.main()
 def interrupted(desk, number):
     command = [sys.executable, "-c", INTERRUPTED, str(int(number)), EXAMPLES]
     command += [desk.inbox, desk.results, "--settle", "0"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def test_a_study_that_ends_its_workers_is_given_up(desk, exported):
@@ -207,7 +210,9 @@ def test_what_the_machine_lacks_is_no_studys_result(desk, exported, kind):
     command = [sys.executable, "-c", FAULTY, kind, EXAMPLES, desk.inbox, desk.results]
     command += ["--once", "--settle", "0"]
     for _ in range(3):
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
         if desk.answered != ["a"]:
             break
         assert ended.returncode == 1
@@ -230,7 +235,8 @@ def test_a_signal_ends_the_worker_after_the_study_at_hand(desk, exported, number
 def test_a_fault_of_the_machine_ends_it_with_a_reason(tmp_path):
     results = tmp_path / "results"
     command = [*WORKER, tmp_path / "missing", results, "--once"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert ended.returncode == 1
-    assert "missing" in ended.stderr
+    assert "missing is no folder; make it, or mount it" in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert not results.exists()  # no model was loaded before

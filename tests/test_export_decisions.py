@@ -128,10 +128,10 @@ def test_given_scans_take_the_place_of_the_phantoms(base: Path, tmp_path: Path) 
     arguments = ["onnx", str(small_run(base)), "-o", str(target), "--data", str(tmp_path)]
     with few_inputs():
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert "on 2 scans that were given: labels changed 0 <= 0" in done.stderr
+    assert "on 2 given scans: labels changed 0 <= 0" in done.stderr
     gate = ModelBundle.load(target).gates["task"]
     assert (gate["scans"], gate["positive"]) == (2, 1)
-    assert gate["source"] == "2 scans that were given"
+    assert gate["source"] == "2 given scans"
     assert "inputs" not in gate  # what a network said of a patient does not travel
 
 

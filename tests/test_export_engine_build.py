@@ -23,6 +23,7 @@ from ctedge_export.engine.make import build_engine
 from ctedge_export.engine.settings import PORTABLE, Settings, check_options, choose_target
 from ctedge_export.engine.typed_network import LEAST_SHARE
 from engine_factory import SIZE, chain, densenet, densenet121, write_engine_bundle
+from patience import PATIENCE_S
 
 without_gpu = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")
 
@@ -227,5 +228,5 @@ def test_without_a_gpu_tensorrt_rtx_is_what_works(tmp_path: Path) -> None:
 
 def test_the_compiler_needs_no_cuda_library() -> None:
     code = "import tensorrt_rtx as t; t.Builder(t.Logger(t.Logger.ERROR)).create_network(0)"
-    answer = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE_S)
     assert answer.returncode == 0

@@ -20,6 +20,7 @@ pytest.importorskip("onnxruntime", exc_type=ImportError)
 from conftest import REPOSITORY
 from ctedge.bundle.model_bundle import ModelBundle
 from engine_factory import write_engine_bundle
+from patience import LONG_PATIENCE_S, PATIENCE_S
 
 #: A driver for one GPU, whose memory is the machine's own.
 DRIVER = r"""
@@ -98,14 +99,14 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.write_text(DRIVER)
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         command = [compiler, "-shared", "-fPIC", "-o", str(folder / name), str(source)]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=PATIENCE_S)
     return folder
 
 
 def ask(driver: Path, **environment: str) -> list[str]:
     known = os.environ | {"LD_LIBRARY_PATH": str(driver)} | environment
     return subprocess.check_output(
-        [sys.executable, "-c", ASK], text=True, env=known, timeout=60
+        [sys.executable, "-c", ASK], text=True, env=known, timeout=PATIENCE_S
     ).splitlines()
 
 
@@ -131,7 +132,7 @@ def test_an_older_driver_without_a_call_is_no_device(driver: Path, tmp_path: Pat
     source.write_text("int cuInit(unsigned f) { return 0; }\n")
     compiler = shutil.which("cc") or "gcc"
     command = [compiler, "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(source)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=PATIENCE_S)
     assert ask(tmp_path)[0] == "None"
 
 
@@ -245,8 +246,8 @@ def on_stage(driver: Path, script: str, bundle: ModelBundle, shift: float = 0.0)
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     known = os.environ | {"LD_LIBRARY_PATH": str(driver)}
     command = [sys.executable, "-c", script, str(bundle.path), str(shift), REPOSITORY / "tests"]
-    answer = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=known, timeout=120
+    answer = subprocess.run(  # it may have to draw the chests of the gate before
+        command, capture_output=True, text=True, check=False, env=known, timeout=LONG_PATIENCE_S
     )
     assert answer.returncode == 0, answer.stderr
     found: list[object] = json.loads(answer.stdout.splitlines()[-1])

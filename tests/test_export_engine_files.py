@@ -25,6 +25,7 @@ from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import gate_input
 from ctedge_export.lock import written_by_one
 from engine_factory import SPEC, write_engine_bundle
+from patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")
 
@@ -103,7 +104,9 @@ except KeyboardInterrupt:
 def test_ctrl_c_leaves_nothing(bundle: ModelBundle, tmp_path: Path) -> None:
     """In a process of its own, which is what Ctrl-C is pressed on."""
     command = [sys.executable, "-c", _PRESSED, str(bundle.path), str(tmp_path / "small.engine")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert (answer.returncode, answer.stdout) == (0, "interrupted\n"), answer.stderr
     assert left_in(tmp_path) == []
 
@@ -128,7 +131,9 @@ main()
 
 def test_a_full_disk_leaves_nothing(bundle: ModelBundle, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _FULL, str(bundle.path), "-o", str(tmp_path / "x.engine")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert answer.returncode == 1
     assert "cannot write" in answer.stderr
     assert "free space" in answer.stderr
@@ -190,7 +195,7 @@ for runtime in ("tensorrt", "tensorrt-rtx", None):
     except Exception as error: print(type(error).__name__, error.fix)
 """
     lines = subprocess.check_output(
-        [sys.executable, "-c", code], text=True, timeout=120
+        [sys.executable, "-c", code], text=True, timeout=PATIENCE_S
     ).splitlines()
     assert all(line.startswith(MissingExtra.__name__) for line in lines)
     assert [line.partition("ctedge[")[2].partition("]")[0] for line in lines] == [
@@ -209,7 +214,7 @@ def test_tensorrt_without_a_gpu_says_so_and_what_does_without(
         " load_flavour\ntry: load_flavour('tensorrt')\nexcept Exception as e: print(repr(e), e.fix)"
     )
     answer = subprocess.check_output(
-        [sys.executable, "-c", code, str(tmp_path)], text=True, timeout=120
+        [sys.executable, "-c", code, str(tmp_path)], text=True, timeout=PATIENCE_S
     )
     assert RuntimeUnavailable.__name__ in answer
     assert "needs an NVIDIA GPU" in answer

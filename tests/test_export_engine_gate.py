@@ -276,3 +276,8 @@ def test_timings_are_kept_by_device_and_version(
     assert "not kept" in str(keep_timings(path / "below", b"timings"))
     with pytest.raises(OutputError, match="cannot be read"):
         read_timings(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "~")  # stays what it is, as where no account names a folder
+    with pytest.raises(OutputError, match="no folder for the timing cache") as homeless:
+        default_path(flavour, WORKSTATION)
+    assert "--timing-cache" in str(homeless.value.fix)

@@ -27,6 +27,7 @@ from ctedge_export.engine.flavours import Flavour, load_flavour
 from ctedge_export.engine.log import captured_log
 from ctedge_export.engine.settings import PORTABLE, Settings
 from engine_factory import chain
+from patience import PATIENCE_S
 
 IN_ORDER = ["config", "network", "parser", "builder"]
 TURING = Target(name="sm75", gpu=None, compute_capabilities=("7.5",), or_newer=False)
@@ -135,20 +136,20 @@ def test_builds_in_several_threads_take_turns(flavour: Flavour) -> None:
     both = threading.Barrier(2)
 
     def fails() -> None:
-        both.wait(30)
+        both.wait(PATIENCE_S)
         with pytest.raises(BuildFailed) as caught:
             build(flavour, chain(), target=TURING)
         refused.append(caught.value)
 
     def succeeds() -> int:
-        both.wait(30)
+        both.wait(PATIENCE_S)
         return len(build(flavour, chain()))
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(3):
             good, bad = pool.submit(succeeds), pool.submit(fails)
-            assert good.result(60) > 10_000
-            bad.result(60)
+            assert good.result(PATIENCE_S) > 10_000
+            bad.result(PATIENCE_S)
     assert len(refused) == 3
     assert all("Turing" in error.what for error in refused)
 
@@ -208,7 +209,7 @@ def test_ctrl_c_ends_the_build_at_the_next_step_however_often_it_is_pressed() ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stderr
     told = json.loads(answer.stdout)

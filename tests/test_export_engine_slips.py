@@ -24,6 +24,7 @@ from ctedge.errors import EngineUnverified, InvalidBundle, OutputError
 from ctedge_export.engine.make import build_engine
 from ctedge_export.triton.export import export_triton
 from engine_factory import WORKSTATION, put_engine, record_for, write_engine_bundle
+from patience import PATIENCE_S
 
 PLAN, NAME = b"an engine", "fp16-tensorrt-10.3.0-sm86-rtx-a4000.engine"
 UNGATED = {"nothing": {}, "one that failed": {"onnx": {"passed": True}, "task": {"passed": False}}}
@@ -94,7 +95,7 @@ build_engine(sys.argv[1], runtime="tensorrt-rtx", output=sys.argv[2])
 def test_the_next_build_removes_it(bundle: ModelBundle, tmp_path: Path) -> None:
     path = tmp_path / "out" / "x.engine"
     command = [sys.executable, "-c", KILLED, str(bundle.path), str(path)]
-    assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, check=False, timeout=PATIENCE_S).returncode == -signal.SIGKILL
     assert sorted(left.suffix for left in path.parent.glob(".partial-*")) == [".engine", ".json"]
     build(bundle, output=path)
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["x.engine", "x.json"]

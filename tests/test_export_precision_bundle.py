@@ -1,14 +1,11 @@
-"""From a bundle to the same bundle in further precisions, and what is refused."""
+"""From a bundle to the same bundle in further precisions: members, gates, card, and verify."""
 
 from __future__ import annotations
 
 import copy
-import errno
-import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("onnx", exc_type=ImportError)
@@ -16,24 +13,18 @@ pytest.importorskip("onnx", exc_type=ImportError)
 import onnx
 from typer.testing import CliRunner
 
-from bundle_factory import read_document, replace_member, seal, write_tiny
+from bundle_factory import replace_member
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import (
-    CTEdgeError,
     GateFailed,
-    InvalidBundle,
-    OutputError,
     RuntimeUnavailable,
 )
 from ctedge.phantom import draw_patient, render, write_nifti
 from ctedge_export.card import card_with_variants
 from ctedge_export.cli import app
-from ctedge_export.lock import written_by_one
-from ctedge_export.precision import int8
 from ctedge_export.precision.precision import export_precision
 from ctedge_export.verify import Row, verify_bundle
-from made_once import made_once
-from precision_factory import Weights, plain, write
+from precision_factory import every_precision, plain
 
 ALL = ("fp16", "bf16", "int8")
 
@@ -44,22 +35,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    """All precisions of the plain bundle, made by the command, in a bundle with an engine."""
-
-    def make(target: Path) -> None:
-        shutil.copytree(source, target)
-        (target / "engines").mkdir()
-        (target / "engines" / "device.engine").write_bytes(b"engine")
-        arguments = ["precision", str(target), "--to", "fp16", "--to", "bf16", "--to", "int8"]
-        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        assert done.exit_code == 0, done.stderr
-        assert done.stdout == ""
-        said = ("subnormal", "percentile calibration", "onnxruntime-cpu-int8: passed", "written")
-        for words in said:
-            assert words in done.stderr
-
-    return ModelBundle.load(made_once(tmp_path_factory.getbasetemp(), "all.ctedge", make))
+def made(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return every_precision(tmp_path_factory.getbasetemp())
 
 
 def test_each_precision_is_a_member_with_its_own_gates(made: ModelBundle) -> None:
@@ -151,63 +128,6 @@ def test_verify_finds_another_network_in_a_variant(made: ModelBundle, tmp_path: 
     assert {row.runtime for row in shown if not row.passed} >= {"onnxruntime-cpu-int8"}
 
 
-def too_large_inside(drawn: Weights) -> None:
-    """conv2 of ones gives more than the largest half; conv3 takes it back."""
-    drawn["conv2.weight"][0] = 4e3
-    drawn["conv3.weight"][:, 0] /= 1e5
-
-
-def too_large_weights(drawn: Weights) -> None:
-    drawn["conv1.weight"][0] = 1e5
-    drawn["conv2.weight"][:, 0] /= 1e6
-
-
-def test_a_layer_with_weights_beyond_half_stays_float(tmp_path: Path) -> None:
-    """Its activations overflow the next layer's input as well, which bisection finds."""
-    write(tmp_path / "x.ctedge", change=too_large_weights)
-    said: list[str] = []
-    bundle = export_precision(tmp_path / "x.ctedge", ["fp16"], say=said.append)
-    assert bundle.variant("fp16").kept_float == ("conv1", "conv2")
-    assert bundle.manifest["variants"]["fp16"]["weights"]["overflow"] == 27
-    assert any("conv2 breaks it and stays in float" in line for line in said)
-
-
-def test_what_cannot_be_mended_leaves_nothing_unless_kept(tmp_path: Path) -> None:
-    def everywhere(drawn: Weights) -> None:
-        for n, size in ((1, 1e5), (2, 1e-1), (3, 1e5), (4, 1e5)):
-            drawn[f"conv{n}.weight"] *= size
-        drawn["dense1.weight"] /= 1e14
-
-    write(tmp_path / "x.ctedge", change=everywhere)
-    before = (tmp_path / "x.ctedge" / "manifest.json").read_bytes()
-    for options in ([], ["--keep-failed"]):
-        arguments = ["precision", str(tmp_path / "x.ctedge"), "--to", "fp16", *options]
-        done = CliRunner().invoke(app, arguments)
-        assert isinstance(done.exception, GateFailed), done.exception
-        assert done.exception.exit_code == 3
-        assert "first layer that departs" in str(done.exception)
-        assert (tmp_path / "x.ctedge" / "manifest.json").read_bytes() == before
-        left = {path.name for path in tmp_path.iterdir()} - {"x.ctedge"}
-        assert left == ({"x.failed"} if options else set())
-    kept = {path.name for path in (tmp_path / "x.failed").iterdir()}
-    assert kept == {"gate.json", "model.fp16.onnx"}
-
-
-def test_a_wrong_scale_fails_naming_the_layer(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wrong(model: onnx.ModelProto, ranges: dict[str, float], **options: object) -> bytes:
-        clipped = dict.fromkeys(("volume", "pool1", "pool2"), 0.01)
-        return int8_quantise(model, {**ranges, **clipped}, **options)
-
-    int8_quantise = int8.quantise
-    monkeypatch.setattr(int8, "quantise", wrong)
-    # Two of the three layers that read these may stay in float; the one that is left is named.
-    with pytest.raises(GateFailed, match=r"first layer that departs: conv[123] \("):
-        export_precision(source, ["int8"], output=tmp_path / "x.ctedge")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_users_scans_join_the_gates(source: Path, tmp_path: Path) -> None:
     for seed, share in ((1, 0.0), (2, 0.3)):
         phantom = render(draw_patient(seed, lesion_share=share), shape=(48, 48, 48))
@@ -215,91 +135,7 @@ def test_a_users_scans_join_the_gates(source: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,score\n1.nii.gz,0\n2.nii.gz,30\n")
     bundle = export_precision(source, ["bf16"], output=tmp_path / "x.ctedge", data=tmp_path)
     (record, *_) = bundle.manifest["variants"]["bf16"]["gates"]["runtimes"].values()
-    assert record["task"]["source"] == "2 scans that were given"
+    assert record["task"]["source"] == "2 given scans"
     names = {shown["name"] for shown in record["numeric"]["inputs"]}
     assert len(names) == 34
     assert not any("nii" in name for name in names)
-
-
-def without_gate(folder: Path) -> None:
-    document = read_document(folder)
-    document["gates"] = {}
-    seal(folder, document)
-
-
-def with_failed_gate(folder: Path) -> None:
-    document = read_document(folder)
-    document["gates"] = {"onnx": {"passed": False}}
-    seal(folder, document)
-
-
-def from_elsewhere(folder: Path) -> None:
-    model = onnx.load(folder / "model.onnx")
-    model.producer_name = "pytorch"
-    replace_member(folder, "model.onnx", model.SerializeToString())
-
-
-def with_nan(folder: Path) -> None:
-    model = onnx.load(folder / "model.onnx")
-    values = np.full((4, 1, 3, 3, 3), np.nan, np.float32)
-    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(values, "conv1.weight"))
-    replace_member(folder, "model.onnx", model.SerializeToString())
-
-
-@pytest.mark.parametrize(
-    ("spoil", "named"),
-    [
-        (without_gate, "no gate result"),
-        (with_failed_gate, "no gate result"),
-        (from_elsewhere, "written by pytorch"),
-        (with_nan, "NaN"),
-    ],
-)
-def test_a_bundle_that_is_no_reference_is_refused(
-    source: Path, tmp_path: Path, spoil: object, named: str
-) -> None:
-    copy = tmp_path / "x.ctedge"
-    shutil.copytree(source, copy)
-    assert callable(spoil)
-    spoil(copy)
-    with pytest.raises(InvalidBundle, match=named):
-        export_precision(copy, ["fp16"])
-
-
-def test_what_does_not_fit_is_refused(source: Path, made: ModelBundle, tmp_path: Path) -> None:
-    refused: list[tuple[object, list[str], dict[str, object], str]] = [
-        (source, ["fp8"], {}, "fp16 or bf16 or int8"),
-        (source, [], {}, "no such precision"),
-        (made.path, ["fp16"], {}, "--overwrite"),
-        (source, ["fp16"], {"output": made.path}, "already exists"),
-        ("pneumonia", ["bf16"], {}, "not changed where it stands"),
-        (source / "model.onnx", ["fp16"], {}, "no bundle"),
-        (write_tiny(tmp_path / "t.ctedge").path, ["fp16"], {}, "not as `ctedge export onnx`"),
-    ]
-    for bundle, to, options, named in refused:
-        with pytest.raises(CTEdgeError, match=named):
-            export_precision(bundle, to, **options)  # type: ignore[arg-type]
-
-
-def test_an_output_that_is_being_written_is_left_alone(source: Path, tmp_path: Path) -> None:
-    target = tmp_path / "other.ctedge"
-    with written_by_one(target), pytest.raises(OutputError, match="is going on"):
-        export_precision(source, ["fp16"], output=target)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_leaves_the_bundle_as_it_was(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = tmp_path / "x.ctedge"
-    shutil.copytree(source, copy)
-    before = (copy / "manifest.json").read_bytes()
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("ctedge.files.os.fsync", full)
-    with pytest.raises(OutputError, match="No space"):
-        export_precision(copy, ["bf16"])
-    assert (copy / "manifest.json").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["x.ctedge"]

@@ -24,13 +24,11 @@ from ctedge import Classifier, DeviceLost, InferenceFailed, RuntimeUnavailable
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.runtimes import choice as choice_module
 from ctedge.runtimes.choice import choose
+from patience import PATIENCE_S
 from tensorrt_stage import Stage, set_stage
 
 #: Of cuda.h: out of memory, devices unavailable (taken by another), illegal address.
 OUT_OF_MEMORY, UNAVAILABLE, ILLEGAL_ADDRESS = 2, 46, 700
-
-#: Nothing here takes a second; a test that fails ends all the same.
-PATIENCE_S = 60
 
 THREADS = 8
 

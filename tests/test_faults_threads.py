@@ -28,13 +28,11 @@ from ctedge.runtimes.cpu_flags import require_native
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge_export.precision import half, int8
 from forked import in_forked_child, needs_fork
+from patience import PATIENCE_S
 from tensorrt_stage import set_stage
 
 THREADS, PREDICTIONS = 16, 200
 CLOSED_UNDER = 8
-
-#: Nothing here takes seconds; a test that fails ends all the same.
-PATIENCE_S = 120
 
 SIZE = 8
 RUNTIMES = [

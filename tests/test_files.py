@@ -11,7 +11,7 @@ import pytest
 
 from ctedge import OutputError
 from ctedge.files import atomic_file, atomic_folder, sha256_of, write_atomic
-from patience import first_line
+from patience import PATIENCE_S, first_line
 
 
 def disk_full(*_args):
@@ -119,7 +119,7 @@ def names_in(folder):
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, kind):
     with writing(tmp_path / "x.engine", kind, "killed") as killed:
-        assert killed.wait(60) == -signal.SIGKILL
+        assert killed.wait(PATIENCE_S) == -signal.SIGKILL
     (left,) = names_in(tmp_path)
     assert left.startswith(".partial-")
     write_atomic(tmp_path / "other.json", "new")
@@ -132,7 +132,7 @@ def test_one_that_still_writes_is_left_to_end(tmp_path, kind):
         temporary = Path(first_line(alive))
         write_atomic(tmp_path / "other.json", "new")
         assert temporary.exists()
-        alive.communicate("", timeout=60)
+        alive.communicate("", timeout=PATIENCE_S)
     assert alive.returncode == 0
     assert names_in(tmp_path) == ["other.json", "x.engine"]
 
@@ -140,7 +140,7 @@ def test_one_that_still_writes_is_left_to_end(tmp_path, kind):
 def test_nothing_else_is_removed(tmp_path):
     """Of another machine or container, from before a restart, or no temporary file of ours."""
     with writing(tmp_path / "x.engine", "file", "killed") as killed:
-        killed.wait(60)
+        killed.wait(PATIENCE_S)
     left = tmp_path / names_in(tmp_path)[0]
     _, system, number, rest = left.name.split("-")
     others = [

@@ -12,6 +12,7 @@ import pytest
 
 from conftest import REPOSITORY
 from ctedge.runtimes.cuda_driver import find_device
+from patience import PATIENCE_S
 
 without_gpu = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")
 
@@ -20,7 +21,9 @@ without_gpu = pytest.mark.skipif(find_device() is not None, reason="for machines
 def test_the_gpu_measurement_refuses_without_a_gpu(tmp_path: Path) -> None:
     script = REPOSITORY / "benchmarks" / "gpu_engine.py"
     command = [sys.executable, str(script), "pneumonia", "-o", str(tmp_path / "x.json")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert answer.returncode == 1
     assert "measuring engines needs an NVIDIA GPU" in answer.stderr
     assert "no NVIDIA driver" in answer.stderr
@@ -36,6 +39,6 @@ def test_the_gpu_measurement_runs_from_a_checkout_with_numpy_alone(tmp_path: Pat
     command = [sys.executable, "-S", str(script), "pneumonia", "-o", str(tmp_path / "x.json")]
     here = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
     answer = subprocess.run(
-        command, env=here, capture_output=True, text=True, check=False, timeout=120
+        command, env=here, capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
     assert "measuring engines needs an NVIDIA GPU" in answer.stderr

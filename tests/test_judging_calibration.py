@@ -141,6 +141,8 @@ def test_a_threshold_between_neighbouring_floats() -> None:
 def test_no_threshold_without_an_abnormal_scan() -> None:
     with pytest.raises(DatasetError, match="no threshold"):
         threshold_for_sensitivity([0, 0], [0.1, 0.2])
+    with pytest.raises(DatasetError, match="1 scan, none abnormal"):
+        threshold_for_sensitivity([0], [0.1])
     for sensitivity in (0.0, 1.1, float("nan")):
         with pytest.raises(ValueError, match="sensitivity"):
             threshold_for_sensitivity([0, 1], [0.1, 0.2], sensitivity)

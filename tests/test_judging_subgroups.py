@@ -134,5 +134,5 @@ def test_pictures_and_columns_that_borrow_a_name() -> None:
 
 
 def test_facts_that_do_not_pair_up() -> None:
-    with pytest.raises(ValueError, match="facts of 1 scans for 2 answers"):
+    with pytest.raises(ValueError, match="facts of 1 scan for 2 answers"):
         subgroup_table(CLASSIFIER, [0, 1], [0.1, 0.2], [facts()])

@@ -18,6 +18,7 @@ pytest.importorskip("onnxruntime", exc_type=ImportError)
 
 from conftest import REPOSITORY
 from made_once import made_once
+from patience import LONG_PATIENCE_S
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 
@@ -38,7 +39,7 @@ def run_quick(target: Path) -> None:
         text=True,
         check=False,
         env={name: value for name, value in os.environ.items() if name not in hidden},
-        timeout=900,
+        timeout=LONG_PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stderr
 

@@ -122,7 +122,7 @@ VARIANCE = "model_weights/n1/n1/moving_variance:0"
         (bomb, "another size than it says"),
         (long_chunk, "a chunk of 5000 bytes"),
         (no_stream, "truncated or damaged"),
-        (missing_chunk, "1 chunks"),
+        (missing_chunk, r"1 chunk\b"),
         (large_chunk, "chunks of"),
         (replaced(KERNEL, chunks=True, fletcher32=True), "filters"),
         (replaced(KERNEL, compression="lzf"), "filters"),

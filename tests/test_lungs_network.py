@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import nibabel as nib
 import numpy as np
@@ -67,6 +68,11 @@ def segmenter(bundle):
 @pytest.fixture(scope="module")
 def lungs(segmenter):
     return segmenter.segment(two_sided()[0])
+
+
+def test_it_is_not_sent_to_another_process(segmenter):
+    with pytest.raises(InferenceFailed, match=r"call LungSegmenter\.load\(path\)"):
+        pickle.dumps(segmenter)
 
 
 def dice(found: np.ndarray, truth: np.ndarray) -> float:

@@ -97,10 +97,10 @@ def test_what_breaks_off_ends_the_reading(
     monkeypatch.setattr(inflate, "_STEP_BYTES", 20_000)
     logits = np.full((1, 3, *SMALL.shape), np.nan, np.float32)
     monkeypatch.setattr(segmenter._runtime, "run", lambda batch: {"logits": logits})
-    before = threading.enumerate()
+    before = set(threading.enumerate())  # some of which may end meanwhile
     with pytest.raises(InferenceFailed, match="none") as kept:
         segmenter.segment(read_scan(path))
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= before
     assert kept.value.__traceback__ is not None
 
 

@@ -22,9 +22,7 @@ from ctedge import CTScan, InferenceFailed, LungSegmenter, ModelBundle
 from forked import in_forked_child, needs_fork
 from lungmask_factory import two_sided
 from lungs_watched import watched, write_bands
-
-#: Nothing here takes seconds; a test that fails ends all the same.
-PATIENCE_S = 60
+from patience import PATIENCE_S
 
 THREADS = 8
 

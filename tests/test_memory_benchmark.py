@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import mmap
 import os
@@ -93,6 +94,7 @@ def test_what_is_kept_shows_as_a_slope():
         kept.append(mmap.mmap(-1, size))
         kept[-1].write(bytes(size))
 
+    gc.collect()  # what other tests have left is not to be freed meanwhile
     found = memory_child._sampled(keep, {"count": 80, "seconds": 60})
     slope = benchmark.straight_line(found["done"], found["memory_bytes"])["bytes_each"]
     assert slope == pytest.approx(size, rel=COARSE)
@@ -112,6 +114,7 @@ def test_what_is_freed_is_not_in_use():
         taken = [ctypes.create_string_buffer(size) for _ in range(10)]
         kept.append(taken[5])  # what lies around it is free, and glibc keeps it or gives it back
 
+    gc.collect()  # what other tests have left is not to be freed meanwhile
     found = memory_child._sampled(keep_some_of_it, {"count": 80, "seconds": 60}, trim=True)
     slope = benchmark.straight_line(found["done"], found["in_use_bytes"])["bytes_each"]
     assert slope == pytest.approx(size, rel=COARSE)

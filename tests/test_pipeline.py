@@ -16,9 +16,7 @@ from conftest import REPOSITORY
 from ctedge.errors import InferenceFailed, UnreadableScan
 from ctedge.pipeline import InStep
 from ctedge.uses import Uses
-
-#: Nothing here takes a second; a test that fails ends all the same.
-PATIENCE_S = 30
+from patience import PATIENCE_S
 
 
 def same(item):
@@ -29,12 +27,17 @@ def preparing_threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "ctedge-prepare"]
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_is_left():
-    yield
+def all_end() -> bool:
     for one in preparing_threads():
         one.join(PATIENCE_S)
-    assert preparing_threads() == []
+    return preparing_threads() == []
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    assert all_end()  # one that another file's test has dropped may be about to
+    yield
+    assert all_end()
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])

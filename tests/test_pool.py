@@ -30,7 +30,7 @@ import os, pathlib, time
 
 def note_and_sleep(folder):
     (pathlib.Path(folder) / f"{os.getpid()}.pid").touch()
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -97,7 +97,7 @@ def test_ctrl_c_while_work_is_handed_out_drops_what_has_not_begun(
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, (answer.returncode, answer.stderr)
     assert answer.stdout.split() == ["interrupted", "handler-restored", "mask-restored"]
@@ -121,7 +121,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script.write_text(PARENT.format(folder=str(tmp_path)))
     parent = subprocess.Popen([sys.executable, script])
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while len(list(tmp_path.glob("*.pid"))) < 2:
             assert time.monotonic() < until, "the workers did not start"
             time.sleep(0.05)
@@ -129,7 +129,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait(PATIENCE_S)
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while any(alive(worker) for worker in workers):
         assert time.monotonic() < until, "a worker outlived its parent"
         time.sleep(0.05)

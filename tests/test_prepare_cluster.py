@@ -34,6 +34,7 @@ from ctedge_training.datasets.prepare import prepare_store
 from ctedge_training.datasets.source import Source
 from ctedge_training.learning.settings import Settings
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
+from patience import PATIENCE_S
 from scan_factory import GRID, ROWS, SETTINGS, class_folders, contents, labelled, opened
 
 
@@ -65,6 +66,12 @@ def local(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("local")
     prepare_store(Source(folder=data), out, CLASSIFIER, SETTINGS)
     return out
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine's scheduler may answer late."""
+    monkeypatch.setattr(clusters, "TIMEOUT_S", PATIENCE_S)
 
 
 def free_port() -> int:
@@ -183,7 +190,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         pass
 
 
-def test_no_scheduler_and_no_workers_are_told_soon(
+def test_no_scheduler_is_told_soon(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clusters, "TIMEOUT_S", 0.5)
@@ -200,6 +207,12 @@ def test_no_scheduler_and_no_workers_are_told_soon(
             on_cluster(silent),
         ):
             pass
+
+
+def test_a_scheduler_without_workers_is_told_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "WORKERS_S", 0.5)
     with (
         local_cluster(tmp_path, 0) as idle,
         pytest.raises(RuntimeUnavailable, match="has no workers"),

@@ -109,16 +109,16 @@ def test_numbers_that_float32_does_not_hold_are_clipped_without_a_warning():
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_an_error_in_any_thread_is_raised_and_leaves_none_behind(voxels, threads):
-    before = threading.enumerate()
+    before = set(threading.enumerate())  # some of which may end meanwhile
     scan, array = watched(voxels, bad=149)  # the last plane, of the last share
     with pytest.raises(MemoryError, match="no plane here"):
         resample(scan, ROWS_FIRST, threads=threads)
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= before
     array.bad = -1
     np.testing.assert_array_equal(
         resample(scan, ROWS_FIRST, threads=threads).volume, preprocess(voxels, ROWS_FIRST)
     )
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_small_scan_is_not_worth_a_thread(chest):
@@ -130,9 +130,9 @@ def test_a_small_scan_is_not_worth_a_thread(chest):
 
 def test_many_callers_at_once_get_the_answer_of_one(voxels):
     alone = preprocess(voxels, ROWS_FIRST)
-    before = set(threading.enumerate())
+    before = set(threading.enumerate())  # some of which may end meanwhile
     with ThreadPoolExecutor(8) as pool:
         scans = [CTScan.from_array(voxels)] * 24
         found = list(pool.map(lambda one: resample(one, ROWS_FIRST, threads=4).volume, scans))
     assert all(np.array_equal(one, alone) for one in found)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before

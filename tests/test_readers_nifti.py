@@ -138,6 +138,15 @@ def test_a_gzip_member_may_end_anywhere(tmp_path, rng, las_affine, cut, monkeypa
     np.testing.assert_array_equal(read_scan(path).voxels, voxels)
 
 
+def test_many_small_gzip_members_are_read_whole(tmp_path, chest, las_affine):
+    """Some programs pack a file in blocks; parallel ones leave empty ones."""
+    plain = save(tmp_path / "plain.nii", chest, las_affine).read_bytes()
+    path = tmp_path / "scan.nii.gz"
+    blocks = (plain[at : at + 999] for at in range(0, len(plain), 999))
+    path.write_bytes(b"".join(gzip.compress(b"") + gzip.compress(block, 0) for block in blocks))
+    np.testing.assert_array_equal(read_scan(path).voxels, chest)
+
+
 class TestBadFiles:
     def test_a_bomb_behind_a_small_header(self, tmp_path, chest, las_affine):
         plain = save(tmp_path / "plain.nii", chest, las_affine).read_bytes()

@@ -69,13 +69,13 @@ def test_planes_come_before_the_file_is_inflated_to_its_end(path, voxels):
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.55, 0.8, 0.95, 0.999])
 def test_a_file_that_is_cut_off_anywhere_gives_no_input(path, share):
-    before = threading.enumerate()
+    before = set(threading.enumerate())  # some of which may end meanwhile
     cut(path, int(path.stat().st_size * share))
     scan = read_scan(path)
     for use in (preprocess, lambda scan: scan.voxels, lambda scan: next(scan.planes.each([0]))):
         with pytest.raises(UnreadableScan, match="ends too early"):
             use(scan)
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("last_read", [0, 100, 149])
@@ -99,13 +99,13 @@ def test_a_stream_that_holds_fewer_voxels_is_refused(path):
 
 @pytest.mark.parametrize("taken", [0, 1, 60, 150])
 def test_breaking_off_ends_the_thread(path, voxels, taken):
-    before = threading.enumerate()
+    before = set(threading.enumerate())  # some of which may end meanwhile
     scan = read_scan(path)
     planes = scan.planes.each(range(150))
     for _ in range(taken):
         next(planes)
     planes.close()
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= before
     np.testing.assert_array_equal(next(scan.planes.each([20])), voxels[:, :, 20])
 
 

@@ -172,26 +172,52 @@ class TestWithoutOpenVino:
         ids=["library", "empty"],
     )
     def test_damaged(self, plain, tmp_path, content):
+        answer = self.with_package(tmp_path, plain, "openvino", content)
+        assert answer.startswith("onnxruntime-cpu-fp32\n")
+        assert "openvino-cpu-fp32: refused: OpenVINO is installed in part" in answer
+
+    @pytest.mark.parametrize("package", ["openvino", "onnxruntime"])
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "ImportError('native.so: failed to map segment from shared object')",
+            "RuntimeError('pthread_create failed')",
+            "MemoryError()",
+        ],
+    )
+    def test_too_little_memory_is_no_damage(self, plain, tmp_path, package, said):
+        content = f"raise {said}"
+        answer = self.with_package(tmp_path, plain, package, content, runtime=package)
+        assert "cannot be loaded: too little memory, or too few threads" in answer
+        assert "installed" not in answer
+
+    @staticmethod
+    def with_package(folder, bundle, package, content, *, runtime=""):
         """In a process of its own: a package of that name, found first, that does not load."""
-        (tmp_path / "openvino").mkdir()
-        (tmp_path / "openvino" / "__init__.py").write_text(content)
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").write_text(content)
         code = (
             "import sys\n"
             "from ctedge.bundle.model_bundle import ModelBundle\n"
+            "from ctedge.errors import RuntimeUnavailable\n"
             "from ctedge.runtimes.choice import choose\n"
-            "choice = choose(ModelBundle.load(sys.argv[1]), device='cpu')\n"
-            "print(choice.runtime.name, *choice.verdicts, sep='\\n')\n"
+            "try:\n"
+            "    choice = choose(\n"
+            "        ModelBundle.load(sys.argv[1]), device='cpu', runtime=sys.argv[2] or None\n"
+            "    )\n"
+            "    print(choice.runtime.name, *choice.verdicts, sep='\\n')\n"
+            "except RuntimeUnavailable as error:\n"
+            "    print(error)\n"
         )
         answer = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code, plain],
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            [sys.executable, "-W", "error", "-c", code, bundle, runtime],
+            env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
             check=True,
             timeout=PATIENCE_S,
         )
-        assert answer.stdout.startswith("onnxruntime-cpu-fp32\n")
-        assert "openvino-cpu-fp32: refused: OpenVINO is installed in part" in answer.stdout
+        return answer.stdout
 
 
 def test_a_refusal_of_the_only_candidate_keeps_its_kind(plain, monkeypatch):

@@ -14,6 +14,7 @@ import onnxruntime
 
 from bundle_factory import write_tiny
 from ctedge import Classifier
+from patience import PATIENCE_S
 
 #: Loads a model, predicts, and says how many threads ONNX Runtime's import alone has started.
 PREDICTS = """
@@ -47,7 +48,7 @@ def said(tmp_path: Path, first: str = "", **variables: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert answer.returncode == 0, answer.stderr
     return answer.stdout.split()

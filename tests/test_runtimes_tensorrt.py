@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 
 from ctedge.errors import InferenceFailed
+from patience import PATIENCE_S
 from tensorrt_fake import SURFACES
 from tensorrt_stage import SHAPE, Stage, expected, set_stage, volumes
 
@@ -137,7 +138,7 @@ def test_sixteen_threads_get_the_answers_of_one(stage: Stage) -> None:
 
 
 def test_two_batches_are_at_work_at_once_where_contexts_share_a_profile(stage: Stage) -> None:
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=PATIENCE_S)
 
     def meet(batch: np.ndarray) -> dict[str, np.ndarray]:
         both.wait()
@@ -162,7 +163,7 @@ def test_where_no_second_context_can_be_had_threads_take_turns(stage: Stage, lim
     if limit == "address":
         stage.network.max_batch = 3  # no longer what its record says: the next context refuses
     batches = [volumes(1, seed=index) for index in range(12)]
-    running = threading.Barrier(4, timeout=30)
+    running = threading.Barrier(4, timeout=PATIENCE_S)
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
         running.wait()
@@ -198,11 +199,10 @@ def test_kernels_of_rtx_are_compiled_before_the_first_answer(
 ) -> None:
     stage = set_stage(monkeypatch, tmp_path, "rtx-1.7")
     runtime = stage.open()
-    with runtime.lane() as lane:
-        how = lane._context._how
-        strategy = how.dynamic_shapes_kernel_specialization_strategy
-        assert strategy == stage.trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        del how
+    strategy = runtime.on_lane(
+        lambda lane: lane._context._how.dynamic_shapes_kernel_specialization_strategy
+    )
+    assert strategy == stage.trt.DynamicShapesKernelSpecializationStrategy.EAGER
     stage.clear()
 
 

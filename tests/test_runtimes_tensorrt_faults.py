@@ -143,13 +143,12 @@ def test_who_waits_for_a_context_hears_of_the_loss_as_well(stage: Stage) -> None
 def test_a_gpu_lost_while_a_second_context_is_made_is_lost(stage: Stage) -> None:
     runtime = stage.open()
 
-    def two_at_once() -> None:
-        with runtime.lane():
-            stage.driver.fail("cuMemAlloc_v2", LAUNCH_FAILED)
-            runtime.run(volumes(1))
+    def another_at_once(_lane: object) -> None:
+        stage.driver.fail("cuMemAlloc_v2", LAUNCH_FAILED)
+        runtime.run(volumes(1))
 
     with pytest.raises(InferenceFailed, match="the GPU failed"):
-        two_at_once()
+        runtime.on_lane(another_at_once)
     with pytest.raises(InferenceFailed, match="lost in an earlier call"):
         runtime.run(volumes(1))
 

@@ -16,6 +16,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 from ctedge.errors import InferenceFailed
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from forked import in_forked_child, needs_fork
+from patience import PATIENCE_S
 from tensorrt_stage import Stage, expected, set_stage, volumes
 
 
@@ -52,8 +53,7 @@ def test_a_runtime_that_nobody_holds_frees_its_memory(stage: Stage) -> None:
 
 def runs_until_closed(runtime: TensorrtEngine) -> None:
     while True:
-        with runtime.lane():
-            pass
+        runtime.on_lane(lambda _lane: None)
 
 
 def test_close_waits_for_the_call_that_runs(stage: Stage) -> None:
@@ -61,7 +61,7 @@ def test_close_waits_for_the_call_that_runs(stage: Stage) -> None:
 
     def slow(batch: np.ndarray) -> dict[str, np.ndarray]:
         begun.set()
-        assert go.wait(30)
+        assert go.wait(PATIENCE_S)
         return expected(batch)
 
     stage.network.answer = slow
@@ -69,7 +69,7 @@ def test_close_waits_for_the_call_that_runs(stage: Stage) -> None:
     batch = volumes(1)
     with ThreadPoolExecutor(3) as pool:
         running = pool.submit(runtime.run, batch)
-        assert begun.wait(30)
+        assert begun.wait(PATIENCE_S)
         closing = [pool.submit(runtime.close) for _ in range(2)]
         with pytest.raises(InferenceFailed, match="was closed"):
             runs_until_closed(runtime)

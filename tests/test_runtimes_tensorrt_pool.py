@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,10 +14,8 @@ import pytest
 from ctedge.errors import DeviceLost, InferenceFailed
 from ctedge.runtimes.cuda_memory import CudaFailure
 from ctedge.runtimes.tensorrt_pool import LanePool
+from patience import PATIENCE_S
 from step_interrupted import comes_through
-
-#: Nothing here takes a second; a test that fails ends all the same.
-PATIENCE_S = 20
 
 ILLEGAL_ADDRESS, OUT_OF_MEMORY = 700, 2
 
@@ -112,9 +110,13 @@ def test_a_lane_comes_back_while_another_is_made() -> None:
     first, more = Lane(), Slowly()
     pool = pool_of(first, more)
     with ThreadPoolExecutor(1) as threads:
-        with pool.lane():
+
+        def until_one_is_made(_: object) -> Future[object]:
             growing = threads.submit(use, pool)
             assert more.begun.wait(PATIENCE_S)
+            return growing
+
+        growing = pool.run(until_one_is_made)
         assert use(pool) is first
         assert not growing.done()
         more.go.set()
@@ -133,11 +135,15 @@ def test_two_threads_do_not_make_two_lanes_where_one_is_missing() -> None:
         return more()
 
     pool = pool_of(first, counted)
-    with ThreadPoolExecutor(2) as threads, pool.lane():
-        waiting = [threads.submit(use, pool) for _ in range(2)]
-        assert more.begun.wait(PATIENCE_S)
-        more.go.set()
-        assert [one.result(PATIENCE_S) for one in waiting] == [more.lane] * 2
+    with ThreadPoolExecutor(2) as threads:
+
+        def two_more(_: object) -> list[object]:
+            waiting = [threads.submit(use, pool) for _ in range(2)]
+            assert more.begun.wait(PATIENCE_S)
+            more.go.set()
+            return [one.result(PATIENCE_S) for one in waiting]
+
+        assert pool.run(two_more) == [more.lane] * 2
     assert len(made) == 1
 
 
@@ -145,10 +151,13 @@ def test_close_waits_for_the_lane_that_is_made_and_frees_it() -> None:
     first, more = Lane(), Slowly()
     pool = pool_of(first, more)
     with ThreadPoolExecutor(2) as threads:
-        with pool.lane():
+
+        def until_both_have_begun(_: object) -> tuple[Future[object], Future[list[str]]]:
             growing = threads.submit(use, pool)
             assert more.begun.wait(PATIENCE_S)
-            closing = threads.submit(pool.close)
+            return growing, threads.submit(pool.close)
+
+        growing, closing = pool.run(until_both_have_begun)
         with pytest.raises(InferenceFailed, match="was closed"):
             use_until_closed(pool)
         assert not closing.done()
@@ -180,9 +189,13 @@ def test_a_call_waits_where_no_second_lane_can_be_made(failure: Exception) -> No
 
     pool = pool_of(first, more)
     with ThreadPoolExecutor(2) as threads:
-        with pool.lane():
+
+        def until_one_is_tried(_: object) -> list[Future[object]]:
             waiting = [threads.submit(use, pool) for _ in range(2)]
             assert begun.wait(PATIENCE_S)
+            return waiting
+
+        waiting = pool.run(until_one_is_tried)
         assert [one.result(PATIENCE_S) for one in waiting] == [first] * 2
     assert len(tried) == 1
     assert pool.close() == []
@@ -193,8 +206,8 @@ def test_a_gpu_lost_while_a_lane_is_made_is_lost_for_all() -> None:
         raise CudaFailure("cuMemAlloc_v2", ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS")
 
     pool = pool_of(Lane(), more)
-    with pool.lane(), pytest.raises(DeviceLost, match="the GPU failed"):
-        use(pool)
+    with pytest.raises(DeviceLost, match="the GPU failed"):
+        pool.run(lambda _: use(pool))
     with pytest.raises(DeviceLost, match="lost in an earlier call"):
         use(pool)
 
@@ -208,8 +221,11 @@ def test_ctrl_c_while_a_lane_is_made_leaves_a_pool_that_makes_it_later() -> None
         return second
 
     pool = pool_of(Lane(), more)
-    with pool.lane():
+
+    def interrupted_once(_: object) -> object:
         with pytest.raises(KeyboardInterrupt):
             use(pool)
-        assert use(pool) is second
+        return use(pool)
+
+    assert pool.run(interrupted_once) is second
     assert pool.close() == []

@@ -19,6 +19,7 @@ import pytest
 
 from conftest import REPOSITORY
 from ctedge_export.engine import surface
+from patience import PATIENCE_S
 
 #: Where TensorRT is called: it is built with in the one, run in the other.
 SOURCES = ("export/ctedge_export/engine/*.py", "sdk/ctedge/runtimes/tensorrt_*.py")
@@ -75,7 +76,9 @@ print(json.dumps({
 
 def probe(module: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-W", "error", "-c", PROBE, module, str(folder)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert answer.returncode == 0, answer.stderr
     found: dict[str, Any] = json.loads(answer.stdout)
     return found
@@ -104,7 +107,9 @@ def bindings(name: str, compiler: str, cache: Path) -> Path:
             "--only-binary=:all:",
         ]
         command += ["-d", str(wheels), requirement]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
         if answer.returncode:
             pytest.skip(f"{requirement} cannot be fetched: {answer.stderr.strip()[-200:]}")
     (wheel,) = wheels.glob(f"*cp3{sys.version_info.minor}*.whl")
@@ -116,7 +121,7 @@ def bindings(name: str, compiler: str, cache: Path) -> Path:
         shared = f"lib{library}.so.{number}"
         built = folder / "tensorrt_bindings" / shared
         command = [compiler, "-shared", "-fPIC", f"-Wl,-soname,{shared}"]
-        subprocess.run([*command, "-o", str(built), str(source)], check=True, timeout=60)
+        subprocess.run([*command, "-o", str(built), str(source)], check=True, timeout=PATIENCE_S)
     return folder
 
 

@@ -119,7 +119,9 @@ def test_phantoms_do_not_replace_the_table_of_real_scans(tmp_path: Path) -> None
     assert table.read_text().endswith("mine.nii.gz,normal,0,train\n")
     table.unlink()
     for _ in range(2):  # its own table is one that it may write again
-        assert CliRunner().invoke(app, again).exit_code == 0
+        done = CliRunner().invoke(app, again)
+        assert done.exit_code == 0
+        assert "1 synthetic scan written" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("column", ["path", "patient"])

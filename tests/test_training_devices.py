@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctedge.errors import RuntimeUnavailable
-from patience import PATIENCE_S
+from patience import LONG_PATIENCE_S
 from training_factory import write_noisy_scans
 
 pytest.importorskip("keras")
@@ -43,7 +43,12 @@ def train_on_jax(devices: int, *commands: list[str]) -> str:
     }
     command = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
     finished = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=environment, timeout=PATIENCE_S
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=LONG_PATIENCE_S,
     )
     return finished.stdout + finished.stderr
 

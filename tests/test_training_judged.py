@@ -25,7 +25,7 @@ from ctedge_training.cli import app
 from ctedge_training.datasets.source import Source
 from ctedge_training.judging.evaluate import evaluate
 from ctedge_training.run import Run
-from training_factory import finished_run, noisy_scans
+from training_factory import SPLITS, finished_run, noisy_scans, write_noisy_scans
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,21 @@ def test_evaluate_on_the_command_line(trained: Run, data: Path, tmp_path: Path) 
     assert metrics["auc"] == expected["auc"]
     with pytest.raises(DatasetError, match="no scan in the split"):
         evaluate(trained.folder, Source(folder=data), split="nowhere")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_data_that_can_hold_no_cache_needs_one_elsewhere(
+    trained: Run, tmp_path: Path, workers: int
+) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    write_noisy_scans(data, SPLITS)
+    (data / ".ctedge-cache").touch()  # no folder can be made there, not even by root
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        evaluate(trained.folder, Source(folder=data, workers=workers))
+    assert "--cache" in str(caught.value.fix)
+    assert evaluate(trained.folder, Source(folder=data, cache=elsewhere))["count"] == 3
+    with pytest.raises(OutputError, match="choose another output folder"):
+        evaluate(trained.folder, Source(folder=data, cache=data / ".ctedge-cache"))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

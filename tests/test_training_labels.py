@@ -81,7 +81,7 @@ def test_another_label_file_still_names_paths_in_the_data_folder(folder: Path) -
         (
             HEADER.replace("\n", ",patient\n")
             + "a.nii,normal,3,train,p\nb.nii,normal,3,test, p \n",
-            "the patient 'p' stands in two splits",
+            "the patient 'p' stands in two splits\n  found:    .*; 1 such patient\n",
         ),
     ],
 )
@@ -119,6 +119,7 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
         (("train", "train", "train", "train"), "'validation' is empty"),
         (("validation", "validation", "test", "test"), "'train' is empty"),
         (("train", "validation", "validation", "test"), "one class only in the split 'train'"),
+        (("train", "train", "validation", "test"), "1 scan with the same answer"),
         (("train", "train", "validation", "test"), "one class only in the split 'validation'"),
     ],
 )

@@ -19,7 +19,7 @@ from ctedge.bundle.manifest import (
     manifest_bytes,
 )
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import OutputError, wrong_usage
+from ctedge.errors import OutputError, misnamed_output
 from ctedge.files import atomic_folder
 
 #: What the golden cases of a bundle may take, packed.
@@ -41,13 +41,11 @@ def check_target(path: Path, *, overwrite: bool, fix: str | None = None) -> None
             cannot be written.
     """
     if not _FOLDER.fullmatch(path.name):
-        raise wrong_usage(
-            OutputError(
-                f"{path} is no name for a bundle",
-                found=path.name,
-                expected="NAME.ctedge, of letters, digits and ._-",
-                fix="give -o a name like pneumonia.ctedge",
-            )
+        raise misnamed_output(
+            f"{path} is no name for a bundle",
+            found=path.name,
+            expected="NAME.ctedge, of letters, digits and ._-",
+            fix="give -o a name like pneumonia.ctedge",
         )
     if path.is_symlink():
         raise OutputError(

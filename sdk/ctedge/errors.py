@@ -34,6 +34,8 @@ A message says what happened, what was found against what was expected, and what
 
 from __future__ import annotations
 
+import re
+
 
 class CTEdgeError(Exception):
     """Base of all errors of ctedge.
@@ -68,13 +70,12 @@ class CTEdgeError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
-        lines = [self.what]
-        if self.found is not None:
-            lines.append(f"  found:    {self.found}")
-        if self.expected is not None:
-            lines.append(f"  expected: {self.expected}")
-        if self.fix is not None:
-            lines.append(f"  to do:    {self.fix}")
+        lines = [self.what.replace("\n", "\\n")]  # a file's name may hold one, and pose as advice
+        named = (("found", self.found), ("expected", self.expected), ("to do", self.fix))
+        for name, part in named:
+            if part is not None:
+                text = re.sub(r"\n {0,12}", "\n" + " " * 12, str(part).rstrip())
+                lines.append(f"  {name + ':':<9} {text}")
         return "\n".join(printable(line) for line in lines)
 
     def in_one_line(self, *, expected: bool = False) -> str:
@@ -113,8 +114,11 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def wrong_usage(error: CTEdgeError) -> CTEdgeError:
-    """An error of what was typed, and not of what is there: with the exit code of that."""
+def misnamed_output(
+    what: str, *, found: object = None, expected: object = None, fix: str
+) -> OutputError:
+    """The error of an output's name as it was typed: with the exit code of wrong usage."""
+    error = OutputError(what, found=found, expected=expected, fix=fix)
     error.exit_code = 2
     return error
 
@@ -208,7 +212,7 @@ class BuildFailed(CTEdgeError):
 
 
 class InferenceFailed(CTEdgeError):
-    """No answer came: the network failed, gave no number, was closed or forked, or no thread."""
+    """No answer came: the network failed, gave none, was closed, forked or copied; no thread."""
 
     of_one_scan = True
 

@@ -25,6 +25,23 @@ _SENDS_NOTHING = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1")}
 _KEEP_SETTINGS = ("keras", "tensorflow", "tf2onnx")
 
 
+#: What to do where there is too little of either.
+MORE_OF_BOTH = (
+    "free memory, or allow more memory and threads (ulimit -v and -u; memory.max and pids.max of a"
+    " container)"
+)
+
+_WANTING = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "pthread_create failed",
+    "Resource temporarily unavailable",
+    "can't start new thread",
+)
+
+
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise MissingExtra with the one line that adds it.
 
@@ -33,14 +50,15 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         extra: the extra of this distribution that brings it, for instance "dicom".
         purpose: what it is needed for, as in "reading a DICOM folder".
     """
-    try:
-        return import_package(module)
-    except Exception as error:  # also what a damaged package raises while it is imported
-        raise MissingExtra(
-            f"{purpose} needs the package {module.partition('.')[0]}",
-            found=f"{type(error).__name__}: {error}",
-            fix=install_line(extra),
-        ) from error
+    with interruptions_let_through():
+        try:
+            return import_package(module)
+        except Exception as error:  # also what a damaged package raises while it is imported
+            raise MissingExtra(
+                f"{purpose} needs the package {module.partition('.')[0]}",
+                found=f"{type(error).__name__}: {error}",
+                fix=short_of(error) or install_line(extra),
+            ) from error
 
 
 def import_package(module: str) -> ModuleType:
@@ -62,6 +80,17 @@ def import_package(module: str) -> ModuleType:
         os.environ.setdefault("KERAS_HOME", os.devnull)  # a place that holds and takes no file
     with interrupts_deferred(), interruptions_let_through():
         return importlib.import_module(module)
+
+
+def short_of(error: BaseException) -> str | None:
+    """What to do where a package could not be imported for want of memory or threads; else None.
+
+    A native module says so in the words of the system alone.
+    """
+    said = str(error)
+    if isinstance(error, MemoryError) or any(words in said for words in _WANTING):
+        return MORE_OF_BOTH
+    return None
 
 
 def _home_can_be_written() -> bool:

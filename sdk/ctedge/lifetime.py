@@ -78,20 +78,24 @@ def given_to_runtime(
     Before 3.14 Python ends a daemon thread where it comes back to Python after the end has begun;
     within a runtime's C++ that aborts the process.
     """
-    if threading.current_thread().daemon:
-        running = threading.Lock()
-        with running:
-            # Either the end sees it here, or it is seen below that the end has begun.
-            _running.add(running)
-            try:
-                if not _ending.is_set():
-                    return work(*args, **named)
-            finally:
-                _running.discard(running)
-        _hold_up()
+    if not threading.current_thread().daemon or getattr(_this_thread, "given", False):
+        return work(*args, **named)
+    running = threading.Lock()
+    with running:
+        # Either the end sees it here, or it is seen below that the end has begun.
+        _running.add(running)
+        try:
+            if not _ending.is_set():
+                _this_thread.given = True
+                return work(*args, **named)
+        finally:
+            _this_thread.given = False
+            _running.discard(running)
+    _hold_up()
     return work(*args, **named)
 
 
+_this_thread = threading.local()
 _running: set[threading.Lock] = set()
 _ending = threading.Event()
 _waited = threading.Event()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctedge.errors import OutputError, wrong_usage
+from ctedge.errors import misnamed_output
 from ctedge.files import write_atomic
 from ctedge.scan import CTScan
 from ctedge.spec import HU_WINDOW
@@ -65,10 +65,8 @@ def require_png(path: str | os.PathLike[str]) -> None:
         OutputError: another suffix.
     """
     if Path(path).suffix.lower() != ".png":
-        raise wrong_usage(
-            OutputError(
-                f"{os.fspath(path)} is no name of a PNG", expected="a suffix .png", fix="name it so"
-            )
+        raise misnamed_output(
+            f"{os.fspath(path)} is no name of a PNG", expected="a suffix .png", fix="name it so"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import OutputError, wrong_usage
+from ctedge.errors import misnamed_output
 from ctedge.files import atomic_file
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -26,12 +26,10 @@ def require_nifti(path: str | os.PathLike[str]) -> None:
         OutputError: another suffix.
     """
     if not Path(path).name.endswith(SUFFIXES):
-        raise wrong_usage(
-            OutputError(
-                f"{os.fspath(path)} is no name of a NIfTI file",
-                expected=f"a suffix {' or '.join(SUFFIXES)}",
-                fix="name it so",
-            )
+        raise misnamed_output(
+            f"{os.fspath(path)} is no name of a NIfTI file",
+            expected=f"a suffix {' or '.join(SUFFIXES)}",
+            fix="name it so",
         )
 
 

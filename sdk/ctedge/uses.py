@@ -10,10 +10,11 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 from ctedge.cpus import usable_cpus
 from ctedge.errors import CTEdgeError, InferenceFailed
+from ctedge.interrupts import interruptions_let_through
 from ctedge.lifetime import forget_frames, model_closed, require_process, starting_threads
 from ctedge.pipeline import InStep
 
@@ -60,7 +61,8 @@ class Uses:
                 # Either `end` sees it here, or it sees below that the model was closed before.
                 self._running[use] = threading.get_ident()
                 self._require_open()
-                return work(*args, **named)
+                with interruptions_let_through():  # else a failure hides them
+                    return work(*args, **named)
             finally:
                 self._leave(use)
         finally:
@@ -168,6 +170,20 @@ class Uses:
 
 def _done(waiting: list[Callable[[], Answer]]) -> Answer:
     return waiting.pop()()
+
+
+class Loaded:
+    """A loaded model: threads may share it; it is not copied, and not sent to another process."""
+
+    def __reduce__(self) -> NoReturn:
+        kind = type(self).__name__
+        raise InferenceFailed(
+            "a loaded model cannot be copied, nor sent to another process",
+            found=f"{kind} on its way through copy or pickle, as multiprocessing and Ray use it",
+            expected="the path of its bundle",
+            fix=f"send the path, and call {kind}.load(path) once in each process; threads may"
+            " share one",
+        )
 
 
 class _HasUses(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctedge.errors import DatasetError, OutputError
+from ctedge.errors import DatasetError, OutputError, counted
 from ctedge.extras import require
 from ctedge.progress import Reporter
 from ctedge.run_folder import DOCUMENT_FILE
@@ -168,8 +168,9 @@ def _fit(network: keras.Model, job: Job, *, resume: bool) -> Progress:
         _start(network, job)
         checkpoint.save_checkpoint(job.checkpoint, network, progress)
     job.reporter.say(
-        f"{job.task.name} at {'x'.join(map(str, job.spec.shape))}: {len(training.volumes)} scans"
-        f" to train, {len(job.validation.volumes)} to validate, {steps} steps an epoch"
+        f"{job.task.name} at {'x'.join(map(str, job.spec.shape))}:"
+        f" {counted(len(training.volumes), 'scan')} to train,"
+        f" {len(job.validation.volumes)} to validate, {counted(steps, 'step')} an epoch"
     )
     fit.run_epochs(network, job, progress)
     return progress

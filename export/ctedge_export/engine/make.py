@@ -16,7 +16,7 @@ from ctedge.bundle.variants import FP32
 from ctedge.engines.files import ENGINE_SUFFIX, engine_name, record_path
 from ctedge.engines.machine import site_here
 from ctedge.engines.record import PASSED, DeviceGate, EngineRecord, EngineRuntime, Site, Target
-from ctedge.errors import GateFailed, InvalidBundle, OutputError, wrong_usage
+from ctedge.errors import GateFailed, InvalidBundle, OutputError, misnamed_output
 from ctedge.extras import require
 from ctedge.files import atomic_file, write_atomic
 from ctedge.onnx_file.parts import answers_of, output_names, without
@@ -211,13 +211,11 @@ def _timings_path(flavour: Flavour, site: Site, asked: str | os.PathLike[str] | 
 
 def _check_output(path: Path, *, overwrite: bool) -> None:
     if path.suffix != ENGINE_SUFFIX:
-        raise wrong_usage(
-            OutputError(
-                f"{path} is no name for an engine",
-                found=path.name,
-                expected=f"NAME{ENGINE_SUFFIX}",
-                fix=f"give --output a name that ends in {ENGINE_SUFFIX}",
-            )
+        raise misnamed_output(
+            f"{path} is no name for an engine",
+            found=path.name,
+            expected=f"NAME{ENGINE_SUFFIX}",
+            fix=f"give --output a name that ends in {ENGINE_SUFFIX}",
         )
     for one in (path, record_path(path)):
         if one.is_symlink() or one.is_dir():

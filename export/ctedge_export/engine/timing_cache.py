@@ -20,8 +20,19 @@ _MOST_BYTES = 256 << 20
 
 
 def default_path(flavour: Flavour, site: Site) -> Path:
-    """Where the timings of this GPU and TensorRT are: in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where the timings of this GPU and TensorRT are: in the user's cache folder.
+
+    Raises:
+        OutputError: nothing says where that is.
+    """
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OutputError(
+            "there is no folder for the timing cache",
+            found="neither XDG_CACHE_HOME, nor HOME, nor a home folder of this user",
+            fix="name a file with --timing-cache",
+        ) from error
     gpu = f"{slug(site.gpu or 'no-gpu')}-sm{(site.compute_capability or '').replace('.', '')}"
     return Path(home) / "ctedge" / f"timings-{flavour.runtime}-{flavour.version}-{gpu}.cache"
 

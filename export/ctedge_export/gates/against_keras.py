@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import GateFailed
+from ctedge.errors import GateFailed, counted
 from ctedge.runtimes.onnx_runtime import OnnxRuntime
 from ctedge.runtimes.verification import TOLERANCES
 from ctedge_export.gates.inputs import GateInput
@@ -167,7 +167,7 @@ def require_pass(
             f" max |dprobability| {result.probability_difference:.3g}"
         ),
         expected=(
-            f"at most {result.tolerance:g} on {len(inputs)} inputs and in a batch,"
+            f"at most {result.tolerance:g} on {counted(len(inputs), 'input')} and in a batch,"
             f" and {TOLERANCES['probability']:g} in probability"
         ),
         fix="export with the versions of the `export` extra; --keep-failed keeps the file to study",

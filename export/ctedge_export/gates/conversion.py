@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctedge.bundle.manifest import TASK_OUTPUTS
 from ctedge.bundle.variants import FP32
-from ctedge.errors import GateFailed
+from ctedge.errors import GateFailed, counted
 from ctedge.run_folder import RunFolder
 from ctedge_export.gates import against_keras, structural, task
 from ctedge_export.gates.cases import Case, gate_phantoms
@@ -53,8 +53,8 @@ class Held:
         one = self.numeric
         return (
             f"max |d{one.output}| {one.max_difference:.2g} <= {one.tolerance:g}"
-            f" on {len(one.comparisons)} inputs; on {self.further['task'].details['source']}:"
-            f" {self.further['task']}"
+            f" on {counted(len(one.comparisons), 'input')};"
+            f" on {self.further['task'].details['source']}: {self.further['task']}"
         )
 
 
@@ -132,7 +132,7 @@ def _decisions(
         cases,
         precision=FP32,
         threshold=run.threshold,
-        source=f"{len(cases)} {'phantoms' if scans is None else 'scans that were given'}",
+        source=counted(len(cases), "phantom" if scans is None else "given scan"),
         called=KERAS,
     )
     details = {

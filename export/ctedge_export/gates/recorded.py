@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ctedge.bundle.variants import FP32
+from ctedge.errors import counted
 from ctedge.runtimes.verification import TOLERANCES
 from ctedge_export.gates.cases import Case
 from ctedge_export.gates.inputs import GateInput
@@ -59,7 +60,7 @@ def reference(gates: Mapping[str, Any], fp32: Answers, cases: Sequence[Case]) ->
         known.add(name)
     version = _part(gates.get("onnx"), "reference")
     others = len(answers) - len(known)
-    said = f"{version} on {len(known)} inputs, as recorded; {FP32_MODEL} on {others}"
+    said = f"{version} on {counted(len(known), 'input')}, as recorded; {FP32_MODEL} on {others}"
     decided = all(case.shown.name in known for case in cases)
     return Reference(answers=answers, said=said, decided_by=KERAS if decided else FP32)
 

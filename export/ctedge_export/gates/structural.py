@@ -18,7 +18,7 @@ import numpy as np
 
 from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
-from ctedge.errors import BundleError
+from ctedge.errors import BundleError, counted
 from ctedge.onnx_file.guard import inspect_model
 from ctedge_export.gates.result import GateResult
 from ctedge_export.network.tf_to_onnx import OPSET
@@ -116,13 +116,13 @@ def _broken(model: onnx.ModelProto, task: str, precision: str) -> Iterator[str]:
     opset = model.opset_import[0].version
     if opset != OPSETS[precision]:
         yield f"opset {opset}, not {OPSETS[precision]}"
-    counted = [
+    computing = [
         node for node in graph.node if node.op_type not in TYPE_NODES and not _of_a_map(node)
     ]
-    expected = expected_nodes(Counter(node.op_type for node in counted), task)
-    if len(counted) != expected:
-        yield f"{len(counted)} nodes besides type changes, not {expected}"
-    operators = Counter(node.op_type for node in counted)
+    expected = expected_nodes(Counter(node.op_type for node in computing), task)
+    if len(computing) != expected:
+        yield f"{counted(len(computing), 'node')} besides type changes, not {expected}"
+    operators = Counter(node.op_type for node in computing)
     if operators["Transpose"]:
         yield f"{operators['Transpose']} Transpose"
     if operators["BatchNormalization"] != (_LUNG_NORMS if task == "lungs" else 0):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.manifest import TASK_OUTPUTS
-from ctedge.errors import GateFailed
+from ctedge.errors import GateFailed, counted
 from ctedge.extras import require
 from ctedge.lung_spec import LungMaskSpec
 from ctedge.lungs.slices import network_slice, oriented, shares
@@ -105,7 +105,7 @@ def require_pass(agreements: list[Agreement]) -> None:
         raise GateFailed(
             "the ONNX model does not answer as torch does",
             found=f"max |dlog p| {worst.difference:.3g} on {worst.name!r},"
-            f" {worst.other_labels} pixels with another label",
+            f" {counted(worst.other_labels, 'pixel')} with another label",
             expected=f"at most {TOLERANCE:g} on {len(agreements)} slices, and the same labels",
             fix="export with the versions of the `lungmask` extra, and report both",
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from ctedge.errors import InvalidBundle
+from ctedge.errors import InvalidBundle, counted
 from ctedge.run_folder import MODEL_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _require_kind(model: keras.Model, run: RunFolder) -> None:
         fix = "make it with keras.Model(inputs, outputs): code of one's own is not exported"
         _refuse(run, "a subclassed model", type(model).__name__, fix)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        found = f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+        found = f"{counted(len(model.inputs), 'input')}, {counted(len(model.outputs), 'output')}"
         _refuse(run, "a model of several inputs or outputs", found, "train one network an answer")
     mixed = next((layer for layer in model.layers if layer.compute_dtype != "float32"), None)
     if mixed is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctedge.bundle.maps import LAYER_CAM
+from ctedge.errors import counted
 from ctedge_export.network.grad_cam import GraphMap
 from ctedge_export.network.graph import Writer, attributes_of, places, shape_of
 from ctedge_export.network.tf_to_onnx import refusal
@@ -52,7 +53,7 @@ def layer_cam(model: onnx.ModelProto, cam: GraphMap, *, pooling: int = 0) -> Gra
         tensor = makers[tensor].input[0]
     pools = [node for node in reversed(chain) if node.op_type == "MaxPool"]
     if len(pools) < pooling + 2:
-        raise refusal(f"{len(pools)} poolings in a chain", f"{pooling + 2} at least")
+        raise refusal(f"{counted(len(pools), 'pooling')} in a chain", f"{pooling + 2} at least")
     features = pools[pooling].output[0]
     way = chain[: chain.index(pools[pooling])]
     _, *grid = shape_of(graph, features)

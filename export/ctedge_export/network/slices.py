@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ctedge.bundle.manifest import TASK_INPUTS
-from ctedge.errors import InvalidBundle
+from ctedge.errors import InvalidBundle, counted
 from ctedge.spec import SliceSpec
 from ctedge_export.network import tidy_slices
 from ctedge_export.network.onnx_model import Converted, Landmark, finished_model
@@ -77,7 +77,7 @@ def convert_slices(
     if len(written.activations) != len(parts.activations):
         _refuse(
             parts.trunk[-1],
-            f"{len(written.activations)} ReLUs in the ONNX graph",
+            f"{counted(len(written.activations), 'ReLU')} in the ONNX graph",
             f"{len(parts.activations)}, as in Keras",
         )
     nodes, weights = tidy_slices.head(parts.dense, after=written.features)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS
+from ctedge.errors import counted
 from ctedge.spec import PreprocessSpec
 from ctedge_export.network.fold import Step
 from ctedge_export.network.onnx_model import finished_model
@@ -100,7 +101,7 @@ class _Chain:
             self._next("Sigmoid")
             self._emit("Sigmoid", "sigmoid", output="probability")
         if self._left:
-            _refuse(f"{self._left} nodes beside the chain", "none")
+            _refuse(f"{counted(self._left, 'node')} beside the chain", "none")
         return self._nodes, self._named
 
     def _skip_reshape(self, input_shape: tuple[int, ...]) -> None:

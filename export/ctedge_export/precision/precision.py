@@ -15,7 +15,7 @@ from ctedge.bundle.manifest import CARD_NAME, ENGINES_NAME
 from ctedge.bundle.maps import LAYER_CAM
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import PRECISIONS
-from ctedge.errors import GateFailed, OutputError
+from ctedge.errors import GateFailed, OutputError, counted
 from ctedge.extras import require
 from ctedge.onnx_file.parts import without
 from ctedge_export.card import card_with_variants
@@ -111,7 +111,7 @@ def _export(  # noqa: PLR0913 (what export_precision was told)
     check_reference(source)
     say(f"{source.name}: manifest {source.digest[:12]}, FP32 gate passed against Keras")
     bench = make_bench(source, data=data, calibration=calibration)
-    say(f"FP32 answered {len(bench.inputs)} inputs and {bench.source}")
+    say(f"FP32 answered {counted(len(bench.inputs), 'input')} and {bench.source}")
     variants = []
     for precision in dict.fromkeys(to):
         made = make_variant(bench, precision, say)
@@ -157,13 +157,13 @@ def make_bench(
         threshold=None if source.task == "severity" else source.threshold,
         inputs=inputs,
         cases=cases,
-        source=f"{len(cases)} {'phantoms' if data is None else 'scans that were given'}",
+        source=counted(len(cases), "phantom" if data is None else "given scan"),
         answers=answers,
         reference=reference(source.gates, answers, cases),
         scans=lambda: scans or calibration_phantoms(spec),
         calibrated_on=f"{CALIBRATION_COUNT} phantoms, half of them changed in grey levels or noise"
         if scans is None
-        else f"{len(scans)} scans that were given",
+        else counted(len(scans), "given scan"),
     )
 
 

@@ -29,7 +29,7 @@ from ctedge.batch.results import (
 from ctedge.batch.table import Row, read_table
 from ctedge.batch.workers import Plan
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import CTEdgeError, OutputError, RuntimeUnavailable, wrong_usage
+from ctedge.errors import CTEdgeError, OutputError, RuntimeUnavailable, misnamed_output
 from ctedge.progress import Begin, unseen
 
 #: What the output's name ends in.
@@ -124,12 +124,10 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
         MissingExtra: Ray or pyarrow is absent.
     """
     if output.suffix != SUFFIX:
-        raise wrong_usage(
-            OutputError(
-                f"{output} is no name of a Parquet file",
-                expected=f"a name that ends in {SUFFIX}",
-                fix="name it so",
-            )
+        raise misnamed_output(
+            f"{output} is no name of a Parquet file",
+            expected=f"a name that ends in {SUFFIX}",
+            fix="name it so",
         )
     bundle = ModelBundle.load(model)
     table = read_table(source, reserved=columns_of(bundle.task))

@@ -130,6 +130,8 @@ def main() -> None:
     # Before it ends, the interpreter walks through all that its modules hold, to look for cycles,
     # several times: a sixth of a second for memory that the system takes back anyway.
     atexit.register(gc.freeze)
+    if sys.stdout is None:  # closed: what is printed would be lost in silence
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         # A name or a bar that the terminal's encoding lacks must not cost the answer.
         if isinstance(stream, io.TextIOWrapper):
@@ -138,12 +140,18 @@ def main() -> None:
         app(prog_name="ctedge")
     except CTEdgeError as error:
         _end(error, error.exit_code)
-    except (OSError, MemoryError) as error:
-        what = "not enough memory" if isinstance(error, MemoryError) else str(error)
-        _end(CTEdgeError(what, fix="check permissions, free disk space and free memory"), 1)
+    except MemoryError:
+        _end(CTEdgeError("not enough memory", fix="free memory"), 1)
+    except OSError as error:
+        fix = "check permissions, free disk space, and where standard output goes"
+        _end(CTEdgeError(str(error), fix=fix), 1)
 
 
 def _end(error: CTEdgeError, exit_code: int) -> NoReturn:
     with contextlib.suppress(OSError):
         typer.echo(f"error: {error}", err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # the interpreter would try again, and say so in its words
+        sys.stdout = None
     sys.exit(exit_code)

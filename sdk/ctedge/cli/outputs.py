@@ -119,10 +119,10 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _refuse(what: str, found: str, *, option: str) -> NoReturn:
-    from ctedge.errors import OutputError, wrong_usage
+    from ctedge.errors import misnamed_output
 
     fix = f"name another file for {option}; nothing was done yet"
-    raise wrong_usage(OutputError(what, found=found, fix=fix))
+    raise misnamed_output(what, found=found, fix=fix)
 
 
 class _ItCanBeWritten(Exception):

@@ -53,19 +53,24 @@ def each_file(
 def _one_by_one(
     work: Callable[[Item], Answer], items: Sequence[Item]
 ) -> Iterator[tuple[Item, Answer | None]]:
-    """In one process, and in another one after each that is lost."""
+    """In one process, and in another one after each that is lost; between two items it is over
+    neither of them.
+    """
     left = list(items)
     while left:
-        executor = pool.executor(1)
+        executor, begun = pool.executor(1), False
         try:
             for item in tuple(left):
-                with pool.interrupts_held_back():
+                begun = False
+                with pool.losses_named(), pool.interrupts_held_back():
                     future = executor.submit(work, item)
+                begun = True
                 with pool.losses_named():
                     answer = future.result()
                 del left[0]
                 yield item, answer
         except WorkerLost:
-            yield left.pop(0), None
+            if begun:
+                yield left.pop(0), None
         finally:
             executor.shutdown(wait=True, cancel_futures=True)

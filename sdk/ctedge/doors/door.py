@@ -22,13 +22,13 @@ from ctedge.lifetime import given_to_runtime
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.runtimes.verification import is_answer, warm_up
 from ctedge.tensor import network_batch
-from ctedge.uses import Uses
+from ctedge.uses import Loaded, Uses
 
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Door[Any]")
 
 
-class Door(ABC, Generic[Result]):
+class Door(Loaded, ABC, Generic[Result]):
     """A loaded model. Threads may share it; a process that is forked from this one may not."""
 
     #: The task a bundle must have to be opened by this door.

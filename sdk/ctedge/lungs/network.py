@@ -24,12 +24,12 @@ from ctedge.lungs.patches import two_lungs
 from ctedge.lungs.slices import Box, network_slice, oriented, scan_labels
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.scan import CTScan
-from ctedge.uses import Uses, in_use
+from ctedge.uses import Loaded, Uses, in_use
 
 _PURPOSE = "finding the lungs"
 
 
-class LungSegmenter:
+class LungSegmenter(Loaded):
     """Finds both lungs of a chest CT with a network.
 
     Threads may share it; a process that is forked from this one may not.

@@ -16,6 +16,10 @@ MAX_BYTES = 4 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 20
+
+#: What is inflated at a time once a file turned out to have several gzip members: what is behind
+#: the end of each is copied.
+_MEMBER_BYTES = 1 << 16
 _STEP_BYTES = 1 << 22
 
 #: DEFLATE makes no more of a byte: 258 bytes of a match in two bits, and its block's header.
@@ -88,24 +92,26 @@ def _inflated(path: Path, stream: BinaryIO, most: int, step: int) -> Iterator[by
     from isal import isal_zlib  # zlib's interface, two to three times faster
 
     broken: Any = isal_zlib.error
-    count = 0
+    count, window = 0, _CHUNK_BYTES + 1
     engine: Any = isal_zlib.decompressobj(_GZIP_WINDOW)
     rest = b""
     try:
         while chunk := stream.read(_CHUNK_BYTES):
-            rest += chunk
+            rest, at = rest + chunk, 0
             # A member's magic may lie across two chunks: keep one byte for the next.
-            while len(rest) > 1 or (rest and not engine.eof):
+            while len(rest) - at > 1 or (at < len(rest) and not engine.eof):
                 if engine.eof:
-                    if not rest.startswith(_GZIP_MAGIC):
+                    if not rest.startswith(_GZIP_MAGIC, at):
                         return  # padding after the last member, as tapes leave it
-                    engine = isal_zlib.decompressobj(_GZIP_WINDOW)
-                piece = engine.decompress(rest, step)
-                rest = engine.unused_data if engine.eof else engine.unconsumed_tail
+                    engine, window = isal_zlib.decompressobj(_GZIP_WINDOW), _MEMBER_BYTES
+                shown = memoryview(rest)[at : at + window]
+                piece = engine.decompress(shown, step)
+                at += len(shown) - len(engine.unused_data if engine.eof else engine.unconsumed_tail)
                 count += len(piece)
                 if count > most:
                     raise _too_large(path)
                 yield piece
+            rest = rest[at:]
     except broken as error:
         raise UnreadableScan(
             f"{path}: the gzip data is damaged", found=error, fix="copy the scan again"

@@ -89,7 +89,7 @@ def _voxels(file: SameFile, layout: Layout) -> npt.NDArray[Any]:
     for piece in pieces(file, most=layout.file_bytes):
         data += piece
     if len(data) < layout.file_bytes:
-        raise too_short(file.path, layout, f"{len(data)} bytes")
+        raise too_short(file.path, layout, counted(len(data), "byte"))
     i, j, k = layout.shape
     flat = np.frombuffer(data, layout.dtype, count=i * j * k, offset=layout.offset)
     stored = flat.reshape(layout.shape, order="F")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import NonFiniteVoxels, UnreadableScan
+from ctedge.errors import NonFiniteVoxels, UnreadableScan, counted
 from ctedge.planes import PlanesInFiles
 from ctedge.readers.inflate import pieces
 from ctedge.readers.nifti_header import CONVERT, Layout
@@ -80,7 +80,7 @@ class NiftiPlanes(PlanesInFiles):
                 stream.seek(self._layout.offset + place * size)
                 plane = stream.read(size)
                 if len(plane) < size:
-                    raise too_short(self._path, self._layout, f"{stream.tell()} bytes")
+                    raise too_short(self._path, self._layout, counted(stream.tell(), "byte"))
                 if number == len(places):
                     self._file.check(stream)
                 yield plane
@@ -127,7 +127,7 @@ class NiftiPlanes(PlanesInFiles):
                             found = bytearray()
                 position = end
         if position < self._layout.file_bytes:
-            raise too_short(self._path, self._layout, f"{position} bytes")
+            raise too_short(self._path, self._layout, counted(position, "byte"))
 
     def _hu(self, stored: _Bytes) -> npt.NDArray[Any]:
         """(I, J) HU of a stored plane."""

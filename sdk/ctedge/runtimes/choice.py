@@ -165,24 +165,24 @@ def _load(
     bundle: ModelBundle, candidate: Candidate, precision: str | None, *, always: bool
 ) -> tuple[Runtime, str]:
     """A candidate, loaded and checked, and why it may be chosen; else one of our errors."""
-    try:
-        with interruptions_let_through():
+    with interruptions_let_through():
+        try:
             opened = _open(bundle, candidate, precision)
             try:
                 return opened, _check(bundle, opened, candidate, always=always)
             except BaseException:
                 opened.close()
                 raise
-    except CTEdgeError as error:
-        if candidate.device == "gpu" and NVIDIA_IS_CUDA not in (error.fix or ""):
-            error.fix = f"{error.fix}; {NVIDIA_IS_CUDA}" if error.fix else NVIDIA_IS_CUDA
-        raise
-    except Exception as error:  # an optional package may fail in any way
-        raise _CandidateFailed(
-            f"{candidate.name} failed while it was loaded",
-            found=f"{type(error).__name__}: {error}",
-            fix=f"install it again, or leave {candidate.runtime} out",
-        ) from error
+        except CTEdgeError as error:
+            if candidate.device == "gpu" and NVIDIA_IS_CUDA not in (error.fix or ""):
+                error.fix = f"{error.fix}; {NVIDIA_IS_CUDA}" if error.fix else NVIDIA_IS_CUDA
+            raise
+        except Exception as error:  # an optional package may fail in any way
+            raise _CandidateFailed(
+                f"{candidate.name} failed while it was loaded",
+                found=f"{type(error).__name__}: {error}",
+                fix=f"install it again, or leave {candidate.runtime} out",
+            ) from error
 
 
 def _open(bundle: ModelBundle, candidate: Candidate, precision: str | None) -> Runtime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ctedge.errors import RuntimeUnavailable
-from ctedge.extras import import_package, install_line, version_of
+from ctedge.extras import import_package, install_line, short_of, version_of
 from ctedge.runtimes.versions import DISTRIBUTIONS
 
 #: Two distributions that install the same files over each other; pip does not object.
@@ -35,12 +35,18 @@ def import_onnxruntime(device: str) -> Any:
         )
     try:
         onnxruntime = import_package("onnxruntime")
-    except ImportError as error:
-        raise RuntimeUnavailable(
-            "ONNX Runtime is not installed", found=error, fix=install_from(device)
-        ) from error
-    except Exception as error:  # a shared library that does not load
-        raise _damaged(error, device) from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise RuntimeUnavailable(
+                "ONNX Runtime is not installed", found=error, fix=install_from(device)
+            ) from error
+        if fix := short_of(error):
+            raise RuntimeUnavailable(
+                "ONNX Runtime cannot be loaded: too little memory, or too few threads",
+                found=error,
+                fix=fix,
+            ) from error
+        raise _damaged(error, device) from error  # a shared library that does not load
     if not hasattr(onnxruntime, "InferenceSession"):
         raise _damaged("a package without content", device)
     onnxruntime.disable_telemetry_events()

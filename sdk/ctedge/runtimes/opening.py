@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.interrupts import interruptions_let_through
 from ctedge.runtimes import Device, Runtime, RuntimeName, lend_input, open_runtime
 
 
@@ -77,6 +78,11 @@ def open_in_thread(
         return opened
 
     pool = ThreadPoolExecutor(1, thread_name_prefix="ctedge-open")
-    opened = pool.submit(open_all)
+    try:
+        with interruptions_let_through():  # Python's own locks make other errors of them
+            opened = pool.submit(open_all)
+    except RuntimeError:  # no thread starts: then the scan is read behind it
+        opened = Future()
+        opened.set_result(open_all())
     pool.shutdown(wait=False)
     return [Opening(opened, place) for place in range(len(bundles))]

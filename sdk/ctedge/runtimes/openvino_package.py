@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 import threading
 from typing import Any
 
 from ctedge.errors import RuntimeUnavailable
-from ctedge.extras import import_package, install_line
+from ctedge.extras import MORE_OF_BOTH, import_package, install_line, short_of
 from ctedge.runtimes.candidate import NVIDIA_IS_CUDA
 
 #: What OpenVINO calls our devices.
@@ -16,7 +18,14 @@ DEVICES = {"cpu": "CPU", "gpu": "GPU"}
 #: Imported with the package; it sends a message to Google Analytics and leaves an id in ~/intel.
 _TELEMETRY = "openvino.tools.ovc"
 
+_NO_GPU = (
+    f"install Intel's GPU driver (OpenCL, Level Zero), or ask for the device cpu; {NVIDIA_IS_CUDA}"
+)
+
 _importing = threading.Lock()
+
+#: By process, and package: a child does not use its parent's.
+_cores: dict[tuple[int, int], Any] = {}
 
 
 def import_openvino() -> Any:
@@ -53,24 +62,43 @@ def import_openvino() -> Any:
     return openvino
 
 
-def require_device(device: str, *, core: Any = None) -> None:
+def openvino_core() -> Any:
+    """What compiles networks: one of a process, which is never freed.
+
+    OpenVINO gives the thread in which one first compiles for a CPU another stack for its signals,
+    and takes that away with it. Of two that are not freed in reverse order, or in another thread, a
+    stack stays that is none, and the next signal ends the process.
+
+    Source: github.com/openvinotoolkit/openvino, SigAltStackSetup in the plug-in intel_cpu.
+
+    Raises:
+        RuntimeUnavailable: not installed, or not as a whole.
+    """
+    openvino = import_openvino()
+    place = os.getpid(), id(openvino)
+    if place not in _cores:
+        made = openvino.Core()
+        if _cores.setdefault(place, made) is made:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+    return _cores[place]
+
+
+def require_device(device: str) -> None:
     """Refuse a device that OpenVINO does not find here.
 
     Args:
         device: "cpu", or "gpu", an Intel GPU.
-        core: where to look; None means a new one.
 
     Raises:
         RuntimeUnavailable: it does not find it, or is not installed, or not as a whole.
     """
-    available = devices() if core is None else tuple(core.available_devices)
+    available = devices()
     if DEVICES[device] not in map(family, available):
         raise RuntimeUnavailable(
             f"OpenVINO does not find the device {device!r} here",
             found=", ".join(available),
             expected=DEVICES[device],
-            fix="install Intel's GPU driver (OpenCL, Level Zero), or ask for the device cpu;"
-            f" {NVIDIA_IS_CUDA}",
+            fix=_NO_GPU if device == "gpu" else MORE_OF_BOTH,  # its plug-in was not loaded
         )
 
 
@@ -81,7 +109,7 @@ def devices() -> tuple[str, ...]:
         RuntimeUnavailable: not installed, or not as a whole.
     """
     try:
-        return tuple(import_openvino().Core().available_devices)
+        return tuple(openvino_core().available_devices)
     except RuntimeUnavailable:
         raise
     except Exception as error:  # plugins that do not load
@@ -89,6 +117,12 @@ def devices() -> tuple[str, ...]:
 
 
 def _damaged(found: object) -> RuntimeUnavailable:
+    if isinstance(found, BaseException) and (fix := short_of(found)):
+        return RuntimeUnavailable(
+            "OpenVINO cannot be loaded: too little memory, or too few threads",
+            found=found,
+            fix=fix,
+        )
     return RuntimeUnavailable(
         "OpenVINO is installed in part, or damaged",
         found=found,

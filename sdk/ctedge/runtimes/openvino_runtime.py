@@ -6,8 +6,9 @@ library trusts; docs/runtimes.md says what throughput and a cache would gain.
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
 from ctedge.cpus import usable_cpus
 from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
-from ctedge.lifetime import model_closed
+from ctedge.lifetime import given_to_runtime, model_closed
 from ctedge.onnx_file.for_cpu import for_openvino
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
 from ctedge.runtimes.cpu_flags import NATIVE_BF16, require_native
-from ctedge.runtimes.openvino_package import DEVICES, family, import_openvino, require_device
+from ctedge.runtimes.openvino_package import DEVICES, family, openvino_core, require_device
 from ctedge.runtimes.outputs import require_known
 
 _Batch = npt.NDArray[np.float32]
@@ -55,18 +56,17 @@ class OpenVinoRuntime:
         device: str = "cpu",
         precision: str = FP32,
     ) -> None:
-        openvino = import_openvino()
         self._device, self._precision = device, precision
         self._lock = threading.RLock()  # a signal handler may predict within a prediction
+        self._answering: _Compiled | None = None
+        self._explaining: dict[tuple[str, ...], _Compiled] = {}
         try:
-            self._core: Any = openvino.Core()
-            require_device(device, core=self._core)
+            require_device(device)
             self._require_precision()
             names = output_names(model)
             self.maps = tuple(output for output in names if output in MAPS)
             self._answers = [output for output in names if output not in MAPS]
-            self._answering: _Compiled | None = self._compile(answers_of(model))
-            self._explaining: dict[tuple[str, ...], _Compiled] = {}
+            self._answering = self._compile(answers_of(model))
             self._model = model if self.maps else b""
         except CTEdgeError:
             raise
@@ -102,9 +102,13 @@ class OpenVinoRuntime:
     def close(self) -> None:
         # A thread that runs at this moment holds what it needs until it is done.
         with self._lock:
-            self._answering = self._core = None
+            self._answering = None
             self._explaining.clear()
             self._model = b""
+
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.__dict__ and not ending():  # else it was never made
+            given_to_runtime(self.close)
 
     def _network_for(self, names: Sequence[str]) -> _Compiled:
         """The compiled network of the answers, or, where maps are named, that of these outputs."""
@@ -121,11 +125,12 @@ class OpenVinoRuntime:
 
     def _compile(self, model: bytes) -> _Compiled:
         cut = for_openvino(model, self._precision) if self._device == "cpu" else model
-        network = self._core.read_model(cut)
+        core = openvino_core()
+        network = core.read_model(cut)
         if cut is not model:
             network.reshape([1, *list(network.inputs[0].partial_shape)[1:]])
         options = compile_options(self._precision, self._device)
-        compiled = self._core.compile_model(network, DEVICES[self._device], options)
+        compiled = core.compile_model(network, DEVICES[self._device], options)
         found = {
             "device": sorted({family(one) for one in compiled.get_property("EXECUTION_DEVICES")}),
             "precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
@@ -154,7 +159,7 @@ class OpenVinoRuntime:
             require_native(self._precision)
         if self._precision != "bf16":
             return
-        able = self._core.get_property(DEVICES[self._device], "OPTIMIZATION_CAPABILITIES")
+        able = openvino_core().get_property(DEVICES[self._device], "OPTIMIZATION_CAPABILITIES")
         if "BF16" not in able:
             raise RuntimeUnavailable(
                 "this CPU does not compute in bfloat16",

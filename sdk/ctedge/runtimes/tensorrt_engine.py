@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
 from ctedge.runtimes.outputs import require_known
 from ctedge.runtimes.pinned_inputs import PinnedInputs
 from ctedge.runtimes.tensorrt_lane import Lane, Tensors, kept_log, last_words
-from ctedge.runtimes.tensorrt_pool import LanePool
+from ctedge.runtimes.tensorrt_pool import Answer, LanePool
 
 #: Of TensorRT's DataType: what numpy has as well, and an answer can be.
 _DTYPES: dict[str, npt.DTypeLike] = {"FLOAT": np.float32, "HALF": np.float16}
@@ -104,7 +103,7 @@ class TensorrtEngine:
         names = names if outputs is None else list(outputs)
         require_known(names, tensors.outputs)
         most = tensors.max_batch
-        parts = self._open_pool().run(
+        parts = self.on_lane(
             lambda lane: [
                 lane.run(batch[at : at + most], names) for at in range(0, len(batch), most)
             ]
@@ -116,9 +115,11 @@ class TensorrtEngine:
         pool = self._pool
         return self._inputs.lend() if pool and pool.here and pool.lost is None else None
 
-    def lane(self) -> AbstractContextManager[Lane]:
-        """An execution context for the calling thread alone, as `LanePool.lane` gives it."""
-        return self._open_pool().lane()
+    def on_lane(self, work: Callable[[Lane], Answer]) -> Answer:
+        """Do some work with an execution context of the calling thread alone, as `LanePool.run`."""
+        if self._pool is None:
+            raise model_closed()
+        return self._pool.run(work)
 
     def information(self) -> str:
         """The inspector's JSON: layers with precisions, formats, tactics."""
@@ -128,12 +129,7 @@ class TensorrtEngine:
             inspector = engine.create_engine_inspector()
             return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
-        return self._open_pool().run(inspected)
-
-    def _open_pool(self) -> LanePool:
-        if self._pool is None:
-            raise model_closed()
-        return self._pool
+        return self.on_lane(inspected)
 
     def close(self) -> None:
         """Wait for the calls that run, then free the engine and its memory.

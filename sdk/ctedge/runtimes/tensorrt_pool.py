@@ -77,22 +77,6 @@ class LanePool:
         with self._typed():
             return self._called(with_lane)
 
-    @contextlib.contextmanager
-    def lane(self) -> Iterator[Lane]:
-        """The same where the caller holds the lane, to measure: what `with` does, Ctrl-C may lose.
-
-        Raises:
-            DeviceLost, InferenceFailed: as `run`.
-        """
-        require_process(self._process)
-        call = _Call()
-        with self._typed():
-            try:
-                with self._at_work(self._take(call)) as lane:
-                    yield lane
-            finally:
-                self._leave(call)
-
     def close(self) -> list[str]:
         """Refuse new calls, wait for those that run, free the lanes; interrupted, call it again.
 

@@ -29,6 +29,7 @@ def phantoms(
     workers: o.Workers = o.CPUS,
 ) -> None:
     """Write synthetic chests with labels, to train and test on."""
+    from ctedge.errors import counted
     from ctedge.phantom import write_dataset
     from ctedge.progress import Reporter
 
@@ -45,7 +46,7 @@ def phantoms(
             workers=workers,
             progress=lambda _done, _total: advance(),
         )
-    reporter.say(f"{folder}: {count} synthetic scans written")
+    reporter.say(f"{folder}: {counted(count, 'synthetic scan')} written")
 
 
 def _refuse_other_scans(folder: Path) -> None:

@@ -19,6 +19,9 @@ from ctedge_training.datasets.store import Each
 #: A scheduler that has not answered by then is not there.
 TIMEOUT_S = 5.0
 
+#: One that answers, and has no worker by then, has none.
+WORKERS_S = 5.0
+
 
 @contextlib.contextmanager
 def on_cluster(address: str) -> Iterator[Each]:
@@ -76,7 +79,7 @@ def _refuse_absent(distributed: ModuleType, address: str) -> None:
 
 def _wait_for_workers(distributed: ModuleType, client: Any, address: str) -> None:
     try:
-        client.wait_for_workers(1, timeout=TIMEOUT_S)
+        client.wait_for_workers(1, timeout=WORKERS_S)
     except distributed.TimeoutError as error:
         raise RuntimeUnavailable(
             f"the Dask scheduler {address} has no workers",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctedge.errors import DatasetError, InvalidBundle
+from ctedge.errors import DatasetError, InvalidBundle, counted
 from ctedge.files import write_atomic
 from ctedge.phantom.dataset import SPLITS
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
@@ -116,7 +116,8 @@ def read_index(folder: Path, task: Task) -> Store:
     if isinstance(spec, SliceSpec) != isinstance(task.spec, SliceSpec) or len(answered) < len(rows):
         raise DatasetError(
             f"{folder}: not prepared for {task.name}",
-            found=f"{spec.name}, {len(answered)} of {len(rows)} scans with a {task.column}",
+            found=f"{spec.name}, {len(answered)} of {counted(len(rows), 'scan')} with a"
+            f" {task.column}",
             expected=f"a {task.column} for every scan",
             fix=f"prepare a store with --task {task.name}",
         )

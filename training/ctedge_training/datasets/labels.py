@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, counted
 from ctedge.phantom.dataset import LABEL_FILE, SPLITS
 from ctedge_training.datasets.table import (
     listed_twice,
@@ -114,7 +114,7 @@ def refuse_patient_leaks(samples: Iterable[Sample]) -> None:
         patient, found = min(leaks.items())
         raise DatasetError(
             f"the patient {patient!r} stands in two splits",
-            found=f"{' and '.join(sorted(found))}; {len(leaks)} such patients",
+            found=f"{' and '.join(sorted(found))}; {counted(len(leaks), 'such patient')}",
             expected="all scans of a patient in one split, or the evaluation tests what was learnt",
             fix="move the patient's scans to one split",
         )
@@ -138,7 +138,7 @@ def check_trainable(samples: Sequence[Sample], source: Path) -> None:
         if len(answers) == 1:
             raise DatasetError(
                 f"{source}: one class only in the split {split!r}",
-                found=f"{answers.total()} scans with the same answer",
+                found=f"{counted(answers.total(), 'scan')} with the same answer",
                 expected="at least two different answers",
                 fix="add scans of another class to this split",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ctedge.errors import DatasetError, OutputError
+from ctedge.errors import DatasetError, OutputError, counted
 from ctedge.progress import Reporter
 from ctedge_training.datasets import index
 from ctedge_training.datasets.source import Data, Source
@@ -71,7 +71,9 @@ def prepare_store(  # noqa: PLR0913
     labels = data.labels if task.binary else CLASSIFIER.labels
     index.write_index(out, data.spec, data.volumes, labels)
     digest = data_digest(data.volumes)
-    reporter.say(f"{out}: {len(data.volumes)} volumes prepared, data digest {digest[:12]}")
+    reporter.say(
+        f"{out}: {counted(len(data.volumes), 'volume')} prepared, data digest {digest[:12]}"
+    )
     return data
 
 
@@ -94,7 +96,7 @@ def _check_shared(data: Data, out: Path, cluster: str) -> None:
     if missing:
         raise OutputError(
             f"the cluster {cluster} wrote its volumes elsewhere than into {out}",
-            found=f"no {missing[0].stored.name}, and {len(missing) - 1} others missing",
+            found=f"no {missing[0].stored.name}, and {counted(len(missing) - 1, 'other')} missing",
             expected="a folder that this machine and those of the cluster share",
             fix="name a folder on the shared file system with --out",
         )

@@ -13,12 +13,13 @@ that the layout has no use for is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctedge import pool
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, OutputError
 from ctedge.phantom.dataset import LABEL_FILE
 from ctedge.progress import Reporter
 from ctedge.spec import PreprocessSpec, Spec
@@ -114,7 +115,8 @@ class Source:
         named = self.labels is not None or self.classes is not None
         if not named and hdf5_splits.are_there(self.folder):
             self._refuse("HDF5 files", "shares", "masks")
-            its_spec, volumes = hdf5_splits.read_splits(self.folder, task, self._cache)
+            with self._cache_nameable():
+                its_spec, volumes = hdf5_splits.read_splits(self.folder, task, self._cache)
             return _as_wanted(its_spec, volumes, task.labels, self.folder, settings)
         spec = spec_of(task, settings)
         return self.prepared(self.samples(task, reporter), task, spec, reporter)
@@ -129,18 +131,18 @@ class Source:
         lungs_only = isinstance(spec, PreprocessSpec) and spec.lungs_only
         if not lungs_only:
             self._refuse(f"the preprocessing {spec.name}", "masks")
-        volumes = store.prepare(
-            samples,
-            spec,
-            self._cache,
-            masks=MaskFiles(folder=self.masks or self.folder / hrct.MASK_FOLDER)
-            if lungs_only
-            else None,
-            skip_bad=self.skip_bad,
-            workers=self.workers,
-            each=self.each,
-            reporter=reporter,
-        )
+        masks = MaskFiles(folder=self.masks or self.folder / hrct.MASK_FOLDER)
+        with self._cache_nameable():
+            volumes = store.prepare(
+                samples,
+                spec,
+                self._cache,
+                masks=masks if lungs_only else None,
+                skip_bad=self.skip_bad,
+                workers=self.workers,
+                each=self.each,
+                reporter=reporter,
+            )
         labels = task.labels if self.classes is None else self.classes
         return Data(spec=spec, volumes=volumes, labels=labels)
 
@@ -190,6 +192,16 @@ class Source:
     @property
     def _cache(self) -> Path:
         return self.folder / store.CACHE_FOLDER if self.cache is None else self.cache
+
+    @contextlib.contextmanager
+    def _cache_nameable(self) -> Iterator[None]:
+        """Whoever named no cache hears how, where the data folder cannot hold one."""
+        try:
+            yield
+        except OutputError as error:
+            if self.cache is None:
+                error.fix = "name a folder that can be written, with space, with --cache"
+            raise
 
     def _class_folders(self, classes: tuple[str, str], shares: Mapping[str, float]) -> list[Sample]:
         return class_folders.read_class_folders(

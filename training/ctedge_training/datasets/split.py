@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, counted
 
 Class = TypeVar("Class", bound=Hashable)
 
@@ -102,7 +102,7 @@ def _refuse_empty(
             if n == 0:
                 raise DatasetError(
                     f"the split {split!r} would hold no patient of the class {name!r}",
-                    found=f"{sum(row)} patients of this class for {len(splits)} splits",
+                    found=f"{counted(sum(row), 'patient')} of this class for {len(splits)} splits",
                     expected="every class in every split",
                     fix=f"add patients of this class, or make the split {split!r} larger",
                 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import CTEdgeError, DatasetError, InvalidBundle
+from ctedge.errors import CTEdgeError, DatasetError, InvalidBundle, counted
 from ctedge.extras import require
 from ctedge.spec import PreprocessSpec
 from ctedge_training.datasets.table import has_control
@@ -124,7 +124,7 @@ def size(found: Any, count: int, volume_size: int, where: str) -> None:
     if count > MOST_ROWS or chunk > most:
         raise DatasetError(
             f"{where} is larger than such a file is",
-            found=f"{count} rows, {chunk} numbers a chunk",
+            found=f"{counted(count, 'row')}, {counted(chunk, 'number')} a chunk",
             expected=f"at most {MOST_ROWS} rows, {most} numbers a chunk",
             fix=_WRITE_AGAIN,
         )

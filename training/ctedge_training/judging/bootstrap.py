@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.errors import counted
+
 Values = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 Metric = Callable[[Values, Values], float]
@@ -103,7 +105,7 @@ def _patients(groups: Sequence[str] | None, count: int) -> list[Rows] | None:
     if groups is None:
         return None
     if len(groups) != count:
-        raise ValueError(f"{len(groups)} patients for {count} scans")
+        raise ValueError(f"{counted(len(groups), 'patient')} for {counted(count, 'scan')}")
     rows: dict[str, list[int]] = {}
     for row, patient in enumerate(groups):
         rows.setdefault(patient, []).append(row)

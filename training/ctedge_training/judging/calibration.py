@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, counted
 from ctedge.extras import require
 
 Values = npt.NDArray[np.float64]
@@ -126,7 +126,7 @@ def threshold_for_sensitivity(
     if not positive.any():
         raise DatasetError(
             "no threshold can be chosen for a sensitivity",
-            found=f"{len(said)} scans, none of them abnormal",
+            found=f"{counted(len(said), 'scan')}, none abnormal",
             expected="at least one abnormal scan",
             fix="choose the threshold on a split that has abnormal scans",
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.errors import counted
 from ctedge_training.judging.metrics import THRESHOLD, paired, some_metrics
 from ctedge_training.tasks import Task
 
@@ -76,7 +77,9 @@ def subgroup_table(  # noqa: PLR0913 - one keyword an independent choice
     """
     truth, said = paired(task, answers, predictions)
     if len(facts) != len(truth):
-        raise ValueError(f"facts of {len(facts)} scans for {len(truth)} answers")
+        raise ValueError(
+            f"facts of {counted(len(facts), 'scan')} for {counted(len(truth), 'answer')}"
+        )
     names = _BINARY_METRICS if task.binary else _SCORE_METRICS
     table = []
     for by, order, member in _groupings(facts):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import InferenceFailed
+from ctedge.errors import InferenceFailed, counted
 from ctedge_training import run
 from ctedge_training.judging import metrics
 from ctedge_training.learning.batches import Plan
@@ -109,7 +109,9 @@ def run_epochs(network: keras.Model, job: Job, progress: Progress) -> None:
             run.write_history(job.folder / run.HISTORY_FILE, progress.history)
             job.reporter.say(_line(row, job.task, settings, better))
     if progress.epoch < settings.epochs:
-        job.reporter.say(f"{settings.patience} epochs without a better {_mark(settings)}: stopped")
+        job.reporter.say(
+            f"{counted(settings.patience, 'epoch')} without a better {_mark(settings)}: stopped"
+        )
 
 
 def predict(network: keras.Model, part: Part, batch_size: int) -> Values:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import InvalidBundle
+from ctedge.errors import InvalidBundle, counted
 from ctedge.strict_json import shorten
 
 #: Numbers of HDF5's registry of filters.
@@ -43,7 +43,7 @@ def read_chunks(
     if not fits or math.prod(counts) > _MAX_CHUNKS:
         _refuse(where, f"chunks of {chunk}", f"at most {_MAX_CHUNKS} chunks inside {shape}")
     if dataset.id.get_num_chunks() != math.prod(counts):
-        _refuse(where, f"{dataset.id.get_num_chunks()} chunks", f"{math.prod(counts)} chunks")
+        _refuse(where, counted(dataset.id.get_num_chunks(), "chunk"), str(math.prod(counts)))
     values = np.empty(shape, dtype)
     size = math.prod(chunk) * dtype.itemsize
     starts = [range(0, n, c) for n, c in zip(shape, chunk, strict=True)]

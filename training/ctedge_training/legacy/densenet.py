@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctedge.errors import InvalidBundle
+from ctedge.errors import InvalidBundle, counted
 from ctedge_training.legacy import hdf5
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def load_imagenet(body: list[keras.layers.Layer], path: Path) -> None:
         if [len(names) for _, names in filled] != [len(layer.weights) for layer in weighted]:
             raise InvalidBundle(
                 f"{path.name} holds another network than DenseNet121 without its top",
-                found=f"{len(filled)} layers with weights",
+                found=f"{counted(len(filled), 'layer')} with weights",
                 expected=f"{len(weighted)}",
                 fix="give Keras' file densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
             )

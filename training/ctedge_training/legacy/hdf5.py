@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import CTEdgeError, InvalidBundle
+from ctedge.errors import CTEdgeError, InvalidBundle, counted
 from ctedge.extras import require
 from ctedge.strict_json import shorten
 from ctedge_training.legacy.chunks import read_chunks
@@ -147,7 +147,7 @@ def read_weight(
     if layout.get_layout() == h5d.CHUNKED:
         values = read_chunks(dataset, shape, dtype, where)
     elif dataset.id.get_storage_size() != math.prod(shape) * dtype.itemsize:
-        _refuse(where, f"{dataset.id.get_storage_size()} bytes", "all of its numbers")
+        _refuse(where, counted(dataset.id.get_storage_size(), "byte"), "all of its numbers")
     else:
         values = dataset[()]
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import InvalidBundle
+from ctedge.errors import InvalidBundle, counted
 from ctedge.strict_json import shorten
 from ctedge_training.legacy import hdf5
 from ctedge_training.legacy.layers import Architecture, Layer, refuse
@@ -62,7 +62,8 @@ def read_in_order(root: Any, architecture: Architecture) -> tuple[Weights, set[s
     expected = architecture.weighted
     if len(groups) != len(expected):
         _refuse_network(
-            f"{len(groups)} layers with weights: {', '.join(group.name[1:] for group in groups)}",
+            f"{counted(len(groups), 'layer')} with weights:"
+            f" {', '.join(group.name[1:] for group in groups)}",
             f"{len(expected)}: {', '.join(layer.source for layer in expected)}",
         )
     weights, types = [], set()

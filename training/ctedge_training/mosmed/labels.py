@@ -175,7 +175,7 @@ def write_labels(folder: Path, rows: Sequence[Row], *, overwrite: bool) -> None:
         raise DatasetError(
             f"{path} says something else",
             found="labels of another seed, of other scans, or edited by hand",
-            expected=f"the {len(rows)} rows that would be written now",
+            expected=f"the {counted(len(rows), 'row')} that would be written now",
             fix="keep it and train with it, or replace it with --overwrite-labels",
         )
     write_atomic(path, text.getvalue())
@@ -187,7 +187,7 @@ def summary(folder: Path, rows: Sequence[Row]) -> str:
     for label in CLASSIFIER.labels:
         names = [row["path"] for row in rows if row["label"] == label]
         where = sorted({Path(name).parent.as_posix() for name in names})
-        classes.append(f"{len(names)} {label} scans in {', '.join(where)}")
+        classes.append(f"{counted(len(names), f'{label} scan')} in {', '.join(where)}")
     splits = Counter(row["split"] for row in rows)
     dealt = ", ".join(f"{splits[split]} {split}" for split in SHARES)
     return (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctedge.errors import DatasetError
+from ctedge.errors import DatasetError, counted
 from ctedge.files import sha256_of
 from ctedge.progress import Reporter
 from ctedge_training.mosmed.archive import Contents, contents, extract
@@ -83,7 +83,7 @@ def bring(
             _check_folder(scans, held.scans)
         else:
             held = extract(archive, scans, reporter=reporter)
-            reporter.say(f"{scans}: {len(held.scans)} scans unpacked{_left_out(held)}")
+            reporter.say(f"{scans}: {counted(len(held.scans), 'scan')} unpacked{_left_out(held)}")
         if known is None and name not in source.sha256:
             reporter.say(f"{name}: no digest is published; sha256 {digest} noted in {RECORD_FILE}")
         record = Record(sha256=digest, scans=held.scans)
@@ -122,7 +122,7 @@ def _have_archive(
     elif size_bytes is not None and archive.stat().st_size != size_bytes:
         raise DatasetError(
             f"{archive} is not the published archive",
-            found=f"{archive.stat().st_size} bytes",
+            found=counted(archive.stat().st_size, "byte"),
             expected=f"{size_bytes} bytes",
             fix="remove it and run the command again: it is downloaded anew",
         )
@@ -159,7 +159,8 @@ def _check_folder(folder: Path, scans: Mapping[str, int]) -> None:
     if wrong:
         raise DatasetError(
             f"{folder} does not hold what its archive holds",
-            found=f"{len(wrong)} of {len(scans)} scans missing or of another length: {wrong[0]!a}",
+            found=f"{len(wrong)} of {counted(len(scans), 'scan')} missing or of another length:"
+            f" {wrong[0]!a}",
             expected="every scan of the archive",
             fix=f"remove the folder {folder} and run the command again: it is unpacked anew",
         )

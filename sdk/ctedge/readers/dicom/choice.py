@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ctedge.errors import CTEdgeError, IrregularSeries
+from ctedge.errors import CTEdgeError, IrregularSeries, counted
 from ctedge.readers.dicom.images import Series
 from ctedge.readers.dicom.patients import strangers
 from ctedge.readers.dicom.pixels import check_decodable
@@ -149,7 +149,7 @@ def _no_chest(series: Series, volume: Volume) -> str | None:
     field = min(first.rows * first.spacing_mm[0], first.columns * first.spacing_mm[1])
     part = series.images[0].body_part
     if len(volume.planes) < LEAST_SLICES:
-        return f"{len(volume.planes)} slices"
+        return counted(len(volume.planes), "slice")
     if extent < LEAST_EXTENT_MM:
         return f"{extent:.0f} mm from end to end"
     if field < LEAST_FIELD_MM:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import MissingExtra
+from ctedge.errors import MissingExtra, counted
 from ctedge.extras import require
 from ctedge.readers.dicom.codestream import Codestream, Family, check_codestream
 from ctedge.readers.dicom.values import StoredValues
@@ -121,7 +121,9 @@ def _rle(imagecodecs: Any, frame: bytes, rows: int, columns: int, values: Stored
     ends = [*offsets[1:depth], len(frame)]
     starts = offsets[:depth]
     if count != depth or starts[0] < _RLE_HEADER.size or any(map(int.__ge__, starts, ends)):
-        raise ValueError(f"{count} segments of RLE at {starts}; {depth} in order are expected")
+        raise ValueError(
+            f"{counted(count, 'segment')} of RLE at {starts}; {depth} in order are expected"
+        )
     pixels = np.empty((rows, columns, depth), np.uint8)
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         segment = bytearray(size + _RLE_RUN)

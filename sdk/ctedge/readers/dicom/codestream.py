@@ -11,6 +11,8 @@ import re
 import struct
 from dataclasses import dataclass
 
+from ctedge.errors import counted
+
 
 class Family(enum.Enum):
     """Kinds of frames, with the markers of the JPEG ones."""
@@ -152,7 +154,9 @@ def _check_scans(frame: bytes, family: Family) -> None:
         tables = tables or marker == _TABLES
         scans += marker == _SCAN
         if frames > 1 or scans > (_MAX_SCANS if family is Family.PROGRESSIVE else 1):
-            raise ValueError(f"a compressed frame of {frames} headers and {scans} scans")
+            raise ValueError(
+                f"a compressed frame of {counted(frames, 'header')} and {counted(scans, 'scan')}"
+            )
         if marker == _END and scans:
             return
         if marker == _END or (marker == _SCAN and not (frames and tables)):
