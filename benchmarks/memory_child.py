@@ -87,13 +87,12 @@ def _openvino_network(asked: dict[str, Any]) -> Callable[[], object]:
     from ctedge.runtimes.openvino_package import import_openvino
     from ctedge.runtimes.openvino_runtime import compile_options
 
-    openvino, options = import_openvino(), compile_options("fp32", "cpu")
+    core, options = import_openvino().Core(), compile_options("fp32", "cpu")
     bundle = ModelBundle.load(asked["bundle"])
     network = for_openvino(answers_of(bundle.model), "fp32")
     air = np.zeros((1, *bundle.input_shape), np.float32)
 
     def work() -> None:
-        core = openvino.Core()
         model = core.read_model(network)
         model.reshape(list(air.shape))
         request = core.compile_model(model, "CPU", options).create_infer_request()
