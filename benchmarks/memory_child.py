@@ -78,7 +78,9 @@ def _onnxruntime_session(asked: dict[str, Any]) -> Callable[[], object]:
 
 
 def _openvino_network(asked: dict[str, Any]) -> Callable[[], object]:
-    """In FP32, written and compiled as ctedge does it; it answers once, as golden cases make it."""
+    """In FP32, written and compiled as ctedge does it, but with a core each time; it answers once,
+    as golden cases make it.
+    """
     import numpy as np
 
     from ctedge.bundle.model_bundle import ModelBundle
@@ -87,12 +89,13 @@ def _openvino_network(asked: dict[str, Any]) -> Callable[[], object]:
     from ctedge.runtimes.openvino_package import import_openvino
     from ctedge.runtimes.openvino_runtime import compile_options
 
-    core, options = import_openvino().Core(), compile_options("fp32", "cpu")
+    openvino, options = import_openvino(), compile_options("fp32", "cpu")
     bundle = ModelBundle.load(asked["bundle"])
     network = for_openvino(answers_of(bundle.model), "fp32")
     air = np.zeros((1, *bundle.input_shape), np.float32)
 
     def work() -> None:
+        core = openvino.Core()
         model = core.read_model(network)
         model.reshape(list(air.shape))
         request = core.compile_model(model, "CPU", options).create_infer_request()
