@@ -20,6 +20,7 @@ import numpy.typing as npt
 from ctedge.bundle.maps import MapRecord
 from ctedge.montage import drawable, montage_png, require_png, sides_known
 from ctedge.nifti_writer import write_volume
+from ctedge.planes import evenly_spaced
 from ctedge.scan import CTScan
 from ctedge.spec import CANONICAL_AXES, PreprocessSpec
 
@@ -129,8 +130,7 @@ class Explanation:
             UnreadableScan: the scan's file has gone, or is not what it was when it was judged.
         """
         require_png(path)
-        last = self.scan.shape[2] - 1
-        picked = sorted(set(np.linspace(0, last, OVERLAY_SLICES).round().astype(int).tolist()))
+        picked = evenly_spaced(self.scan.shape[2], OVERLAY_SLICES)
         voxels = np.stack(list(self.scan.planes.each(picked)), axis=2)
         return montage_png(
             voxels,

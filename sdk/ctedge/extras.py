@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from ctedge.errors import MissingExtra
+from ctedge.errors import MissingExtra, RuntimeUnavailable
 from ctedge.interrupts import interruptions_let_through, interrupts_deferred
 
 #: What brings back what this distribution came with.
@@ -24,13 +24,13 @@ _SENDS_NOTHING = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1")}
 #: calculate. Source: `keras.src.backend.config`.
 _KEEP_SETTINGS = ("keras", "tensorflow", "tf2onnx")
 
-
 #: What to do where there is too little of either.
 MORE_OF_BOTH = (
     "free memory, or allow more memory and threads (ulimit -v and -u; memory.max and pids.max of a"
     " container)"
 )
 
+#: The system's own words for it, and C++'s and Python's.
 _WANTING = (
     "failed to map segment",
     "cannot allocate memory",
@@ -91,6 +91,20 @@ def short_of(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or any(words in said for words in _WANTING):
         return MORE_OF_BOTH
     return None
+
+
+def not_loaded(package: str, found: object, *, otherwise: str, fix: str) -> RuntimeUnavailable:
+    """What to raise for a runtime's package that is there, and cannot be loaded.
+
+    Args:
+        package: what it is called.
+        found: what its import raised, or what is wrong with it.
+        otherwise, fix: what happened and what to do, unless memory or threads were too few.
+    """
+    more = short_of(found) if isinstance(found, BaseException) else None
+    if more is not None:
+        otherwise = f"{package} cannot be loaded: too little memory, or too few threads"
+    return RuntimeUnavailable(otherwise, found=found, fix=more or fix)
 
 
 def _home_can_be_written() -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ctedge.errors import misnamed_output
 from ctedge.files import write_atomic
+from ctedge.planes import evenly_spaced
 from ctedge.scan import CTScan
 from ctedge.spec import HU_WINDOW
 
@@ -129,9 +130,8 @@ def montage_png(  # noqa: PLR0913 - one keyword an independent choice
             f"columns and count must be positive, hu_window ascending; got {columns=}, {count=}, "
             f"{hu_window=}"
         )
-    picked = sorted(set(np.linspace(0, voxels.shape[2] - 1, count).round().astype(int).tolist()))
     tiles = []
-    for index in picked:
+    for index in evenly_spaced(voxels.shape[2], count):
         grey = (_display(voxels[:, :, index]) - low) * (255.0 / (high - low))
         tile = np.repeat(np.clip(grey, 0, 255)[:, :, None], 3, axis=2)
         if mask is not None:

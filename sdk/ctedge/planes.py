@@ -136,3 +136,13 @@ def _stack(planes: Planes) -> Voxels:
     # Planes lie in memory as they came, rows after rows: stacked so, nothing is turned.
     together = np.stack([plane.T for plane in found]).astype(kind, order="C", copy=False)
     return together.transpose(2, 1, 0)
+
+
+def evenly_spaced(planes: int, most: int) -> list[int]:
+    """The numbers of `most` planes out of so many, the first and, of several, the last among them;
+    of all where there are fewer.
+    """
+    evenly = np.linspace(0, planes - 1, min(planes, most)).round().astype(int)
+    # np.unique would import numpy.ma, and hashes in C++ that gives up Python's lock: a daemon
+    # thread that the program's end meets there aborts it.
+    return sorted(set(evenly.tolist()))

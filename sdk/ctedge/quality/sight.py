@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ctedge.planes import evenly_spaced
 from ctedge.quality.outline import HU, around, outline
 from ctedge.quality.peaks import air_peak, tissue_peak
 from ctedge.quality.quality import Sight
@@ -86,7 +87,6 @@ def _upright(volume: npt.NDArray[np.float32], spec: PreprocessSpec) -> HU:
 def _sampled(upright: HU) -> HU:
     """Some of its planes, the first and the last among them, and every n-th row and column."""
     depth, rows, columns = upright.shape
-    evenly = np.linspace(0, depth - 1, min(depth, _HEIGHT_SAMPLES)).round().astype(int)
-    planes = sorted(set(evenly.tolist()))  # np.unique would import numpy.ma
+    planes = evenly_spaced(depth, _HEIGHT_SAMPLES)
     y, x = (max(1, round(count / _PLANE_SAMPLES)) for count in (rows, columns))
     return np.ascontiguousarray(upright[:, ::y, ::x][planes])

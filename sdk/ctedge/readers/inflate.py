@@ -16,11 +16,11 @@ MAX_BYTES = 4 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 20
+_STEP_BYTES = 1 << 22
 
 #: What is inflated at a time once a file turned out to have several gzip members: what is behind
 #: the end of each is copied.
 _MEMBER_BYTES = 1 << 16
-_STEP_BYTES = 1 << 22
 
 #: DEFLATE makes no more of a byte: 258 bytes of a match in two bits, and its block's header.
 _MOST_GROWTH = 1032

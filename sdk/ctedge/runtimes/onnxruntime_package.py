@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ctedge.errors import RuntimeUnavailable
-from ctedge.extras import import_package, install_line, short_of, version_of
+from ctedge.extras import import_package, install_line, not_loaded, version_of
 from ctedge.runtimes.versions import DISTRIBUTIONS
 
 #: Two distributions that install the same files over each other; pip does not object.
@@ -40,12 +40,6 @@ def import_onnxruntime(device: str) -> Any:
             raise RuntimeUnavailable(
                 "ONNX Runtime is not installed", found=error, fix=install_from(device)
             ) from error
-        if fix := short_of(error):
-            raise RuntimeUnavailable(
-                "ONNX Runtime cannot be loaded: too little memory, or too few threads",
-                found=error,
-                fix=fix,
-            ) from error
         raise _damaged(error, device) from error  # a shared library that does not load
     if not hasattr(onnxruntime, "InferenceSession"):
         raise _damaged("a package without content", device)
@@ -68,8 +62,10 @@ _TAKE_AWAY = f"pip uninstall -y {' '.join(_BOTH)}"
 
 
 def _damaged(found: object, device: str) -> RuntimeUnavailable:
-    return RuntimeUnavailable(
-        "ONNX Runtime is installed in part; uninstalling one of two distributions leaves that",
-        found=found,
+    return not_loaded(
+        "ONNX Runtime",
+        found,
+        otherwise="ONNX Runtime is installed in part; uninstalling one of two distributions leaves"
+        " that",
         fix=f"{_TAKE_AWAY}; {install_from(device)}",
     )

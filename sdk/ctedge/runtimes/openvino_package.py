@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 from ctedge.errors import RuntimeUnavailable
-from ctedge.extras import MORE_OF_BOTH, import_package, install_line, short_of
+from ctedge.extras import MORE_OF_BOTH, import_package, install_line, not_loaded
 from ctedge.runtimes.candidate import NVIDIA_IS_CUDA
 
 #: What OpenVINO calls our devices.
@@ -117,15 +117,10 @@ def devices() -> tuple[str, ...]:
 
 
 def _damaged(found: object) -> RuntimeUnavailable:
-    if isinstance(found, BaseException) and (fix := short_of(found)):
-        return RuntimeUnavailable(
-            "OpenVINO cannot be loaded: too little memory, or too few threads",
-            found=found,
-            fix=fix,
-        )
-    return RuntimeUnavailable(
-        "OpenVINO is installed in part, or damaged",
-        found=found,
+    return not_loaded(
+        "OpenVINO",
+        found,
+        otherwise="OpenVINO is installed in part, or damaged",
         fix=f"pip uninstall -y openvino; {install_line('openvino')}",
     )
 
