@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from ctedge.planes import PlanesInMemory
 from ctedge.preprocessing import resample
 from ctedge.resampling import VOXELS_A_THREAD
 from ctedge.spec import PreprocessSpec
+from patience import PATIENCE_S
 
 #: Both orders of axes, small, and the one with a mask; the slowest axis makes five shares or more.
 ROWS_FIRST = replace(KERAS_EXAMPLE, name="rows first", shape=(44, 48, 40))
@@ -119,6 +121,27 @@ def test_an_error_in_any_thread_is_raised_and_leaves_none_behind(voxels, threads
         resample(scan, ROWS_FIRST, threads=threads).volume, preprocess(voxels, ROWS_FIRST)
     )
     assert set(threading.enumerate()) <= before
+
+
+def test_where_no_third_thread_starts_what_the_second_saw_counts(voxels, monkeypatch):
+    start, begun = threading.Thread.start, []
+    out = np.full(ROWS_FIRST.shape, np.nan, np.float32)
+
+    def scarce(thread: threading.Thread) -> None:
+        begun.append(thread)
+        if len(begun) > 1:
+            deadline = time.monotonic() + PATIENCE_S
+            while np.isnan(out).any() and time.monotonic() < deadline:
+                time.sleep(0.01)  # the second does all of it
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    found = resample(CTScan.from_array(voxels), ROWS_FIRST, threads=3, out=out)
+    assert len(begun) == 2
+    alone = resample(CTScan.from_array(voxels), ROWS_FIRST, threads=1)
+    assert (found.lowest_hu, found.highest_hu) == (alone.lowest_hu, alone.highest_hu)
+    np.testing.assert_array_equal(out, alone.volume)
 
 
 def test_a_small_scan_is_not_worth_a_thread(chest):

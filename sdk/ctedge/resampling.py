@@ -15,9 +15,9 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,10 @@ Fetch = Callable[[int], npt.NDArray[Any]]
 #: are shorter, as on a single plane, two threads take as long as one. More leaves the cache.
 _TOGETHER = 8
 _VOXELS_TOGETHER = 1 << 18
+
+#: How `take` treats an index outside, of which there is none: unlike "raise" this buffers nothing,
+#: and it costs a third less than "clip".
+_INSIDE: Final = "wrap"
 
 #: More threads than this wait for Python's lock, and for memory.
 MAX_THREADS = 4
@@ -154,9 +158,8 @@ class _Worker:
         side, block = (
             self._memory.array(name, (*wide.shape[:2], len(fast))) for name in ("side", "block")
         )
-        # "clip" only in that it buffers nothing, as "raise" would: no index is outside.
-        wide.take(fast.lower, axis=2, out=side, mode="clip")
-        wide.take(fast.upper, axis=2, out=block, mode="clip")
+        wide.take(fast.lower, axis=2, out=side, mode=_INSIDE)
+        wide.take(fast.upper, axis=2, out=block, mode=_INSIDE)
         _mix(side, block, fast.share, block)
         block -= np.float32(low)
         block *= np.float32(1.0 / (high - low))
@@ -202,7 +205,7 @@ class _Worker:
         raw = self._memory.array("raw", shape, planes[0].dtype)
         for plane, out in zip(planes, raw, strict=True):
             if plane.flags.c_contiguous:
-                plane.take(self._rows, axis=0, out=out, mode="clip")
+                plane.take(self._rows, axis=0, out=out, mode=_INSIDE)
             else:  # `take` would copy the whole plane first
                 out[...] = plane[self._rows]
         return raw
@@ -270,9 +273,9 @@ def _side_by_side(work: Callable[[], Answer], threads: int) -> list[Answer]:
         return [work()]
     try:
         with ThreadPoolExecutor(threads - 1, thread_name_prefix="ctedge-preprocess") as pool:
-            others = []
+            others: list[Future[Answer]] = []
             with contextlib.suppress(RuntimeError):  # no more threads to be had: fewer will do
-                others += [pool.submit(work) for _ in range(threads - 1)]
+                others.extend(pool.submit(work) for _ in range(threads - 1))
             return [work(), *(one.result() for one in others)]
     finally:
         _helpers.release()
