@@ -3,16 +3,15 @@
     python benchmarks/codecs.py -o benchmarks/results/codecs.json
     python benchmarks/reading_tables.py --write
 
-CTEDGE_TEST_DATA names the folder with real scans (default: ../shared/data): of its
-dicom/transfer_syntaxes one file of each syntax is taken, and the first slice of each chest beside
-it; without it their rows are left out. A synthetic frame stands in each lossless syntax. Medians of
-CPU milliseconds of one frame. Of pydicom's plugins those that are installed are named.
+CTEDGE_TEST_DATA names the folder with real scans: of its dicom/transfer_syntaxes one file of each
+syntax is taken, and the first slice of each chest beside it; without it their rows are left out. A
+synthetic frame stands in each lossless syntax. Medians of CPU milliseconds of one frame. Of
+pydicom's plugins those that are installed are named.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -32,8 +31,6 @@ from ctedge.bench.machine import BenchMachine
 from ctedge.readers.dicom.codecs import CODECS, decode_frame
 from ctedge.readers.dicom.values import StoredValues
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get(result_file.SCANS, REPOSITORY.parent / "shared" / "data"))
 ROUNDS = 15
 
 #: Of the noise in the synthetic frames.
@@ -56,7 +53,10 @@ def median_ms(work: Callable[[], Any], rounds: int) -> float:
 
 
 def real_frames() -> Iterator[tuple[str, Any]]:
-    folder = DATA / "dicom"
+    scans = result_file.scans()
+    if scans is None:
+        return
+    folder = scans / "dicom"
     singles = sorted((folder / "transfer_syntaxes").glob("CTImage*"))
     series = [sorted(one.iterdir())[0] for one in sorted(folder.glob("*chest*")) if one.is_dir()]
     for path in [*singles, *series]:
@@ -66,7 +66,7 @@ def real_frames() -> Iterator[tuple[str, Any]]:
 
 
 def synthetic_frames() -> Iterator[tuple[str, Any]]:
-    sys.path.insert(0, str(REPOSITORY / "tests"))
+    sys.path.insert(0, str(result_file.REPOSITORY / "tests"))
     from dicom_factory import slices
     from dicom_frames import LOSSLESS
 

@@ -24,15 +24,14 @@ PACKAGES = (
 SEED = 0
 
 _MACHINE = pytest.StashKey[BenchMachine]()
+_READS_SCANS = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_MACHINE] = BenchMachine.here()  # before anything runs
 
 
-def pytest_benchmark_update_json(
-    config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
-) -> None:
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     entries = output_json["benchmarks"]
     for entry in entries:
         entry["stats"] = {
@@ -42,7 +41,7 @@ def pytest_benchmark_update_json(
             entry.pop(noise, None)
     words = ["-m", "pytest", *config.invocation_params.args]
     document = result_file.formed(
-        command=result_file.typed(words=words, reads_scans=True),
+        command=result_file.typed(words=words, reads_scans=config.stash.get(_READS_SCANS, False)),
         machine=config.stash[_MACHINE],
         packages=PACKAGES,
         body={"benchmarks": sorted(entries, key=lambda entry: str(entry["name"]))},
@@ -58,6 +57,16 @@ def _named_seed(request: pytest.FixtureRequest) -> None:
     seed = getattr(request.module, "SEED", SEED if ours else None)
     if seed is not None and "benchmark" in request.fixturenames:
         request.getfixturevalue("benchmark").extra_info["seed"] = seed
+
+
+@pytest.fixture(scope="session")
+def real_scans(request: pytest.FixtureRequest) -> Path:
+    """The folder with real scans; the command that is recorded says that it was read."""
+    folder = result_file.scans()
+    if folder is None:
+        pytest.skip(result_file.NO_SCANS)
+    request.config.stash[_READS_SCANS] = True
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,12 @@
 
 WORK holds the run folders of `training/demo_models.sh`; BUNDLES holds pneumonia.ctedge and
 severity.ctedge exported from them. Writes notes.md into BUNDLES, for `--card-notes`. Real scans are
-judged where CTEDGE_TEST_DATA names their folder; nothing is tuned to them.
+judged where CTEDGE_TEST_DATA names their folder, and left out elsewhere; nothing is tuned to them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from ctedge.run_folder import read_run
 
 PACKAGES = ("nibabel", "pydicom", "imagecodecs")
 
-DIFFICULTY = Path(__file__).parent / "results" / "phantom-difficulty.json"
 ROLES = {
     "classifier": "c3",
     "severity": "s4",
@@ -62,10 +59,6 @@ def judge(scans: dict[str, CTScan], bundles: Path) -> dict[str, Any]:
         return answers
 
 
-def without_header(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key not in result_file.HEADER}
-
-
 def metric(value: dict[str, Any]) -> str:
     low, high = value["ci95"]
     return f"{value['value']:.3f} (95 % interval {low:.3f} to {high:.3f})"
@@ -81,6 +74,10 @@ def notes(document: dict[str, Any]) -> str:
         f"- The same network trained on permuted labels, at "
         f"{'x'.join(map(str, document['runs']['shuffled labels']['grid']))}: AUC "
         f"{metric(document['runs']['shuffled labels']['metrics']['auc'])} on the same test set.",
+    ]
+    if not document["real_chests"]:
+        return "\n".join(lines) + "\n"
+    lines += [
         "",
         "### Two real chests",
         "",
@@ -103,7 +100,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     machine = BenchMachine.here()
-    data = Path(os.environ["CTEDGE_TEST_DATA"])
+    scans = result_file.scans()
     runs = {role: read_run(options.runs / name) for role, name in ROLES.items()}
     document = {
         "runs": {
@@ -117,8 +114,8 @@ def main() -> None:
             }
             for role, run in runs.items()
         },
-        "mean_lung_hu": without_header(json.loads(DIFFICULTY.read_text())),
-        "real_chests": judge(real_scans(data), options.bundles),
+        "mean_lung_hu": result_file.without_header(result_file.read("phantom-difficulty")),
+        "real_chests": judge(real_scans(scans), options.bundles) if scans else {},
     }
     result_file.write(
         options.output,

@@ -38,7 +38,7 @@ GRID = (128, 128, 64)
 FIRST_SEED = 70_000  # far from the seeds of the training sets
 SHARES = (0.02, 0.5)  # of the lungs, drawn evenly
 
-#: A block of 16 x 16 x 8 voxels of the network's input; healthy lung has about -860 HU.
+#: A block of so many voxels of the network's input; healthy lung has about -860 HU.
 BLOCK = (16, 16, 8)
 HEALTHY = (-860.0 + 1000.0) / 1400.0
 BATCH = 8
@@ -195,7 +195,7 @@ def main() -> None:
         },
     }
     rows = {name: judged(bundle, draw, shown, answer) for name, draw in ways.items()}
-    rows["occlusion, 16 x 16 x 8"] = judged(
+    rows[f"occlusion, {' x '.join(map(str, BLOCK))}"] = judged(
         bundle, by_occlusion(bundle.model), shown[: options.occluded], answer
     )
     document = {

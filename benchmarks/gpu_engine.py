@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -45,6 +45,9 @@ from ctedge_export.engine.make import build_engine
 
 #: As many runs as make the 95th percentile one of ten, after as many as bring the clocks up.
 RUNS, WARM_UP = 200, 50
+
+#: What is built where nothing is named.
+PRECISIONS = ("fp32", "fp16")
 
 PACKAGES = ("onnx",)
 
@@ -120,8 +123,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--precision", action="append", help="default: fp32 and fp16")
-    parser.add_argument("--runtime", choices=("tensorrt", "tensorrt-rtx"))
+    parser.add_argument("--precision", action="append", help=f"default: {' and '.join(PRECISIONS)}")
+    parser.add_argument("--runtime", choices=get_args(EngineRuntime))
     options = parser.parse_args()
     require_device("measuring engines")
     machine = BenchMachine.here()
@@ -135,7 +138,7 @@ def main() -> None:
         engines = {
             runtime: {
                 precision: measure(copy, precision, runtime)
-                for precision in options.precision or ["fp32", "fp16"]
+                for precision in options.precision or PRECISIONS
             }
             for runtime in runtimes
         }

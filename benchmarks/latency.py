@@ -180,9 +180,11 @@ def _real_scans(plan: Plan) -> Iterator[Scan]:
     from ctedge import read_scan
 
     turns, runs = plan.real
-    folder = os.environ.get("CTEDGE_TEST_DATA")
-    for name, label in REAL if turns and folder else ():
-        path = Path(str(folder)) / name
+    folder = result_file.scans()
+    if folder is None or not turns:
+        return
+    for name, label in REAL:
+        path = folder / name
         if path.exists():
             shape = _shape_name(read_scan(path).shape)
             yield Scan(name=f"{label}, {shape}", path=path, turns=turns, cold=runs)

@@ -20,15 +20,20 @@ SWEPT = ("auto", "onnxruntime-cpu-fp32")
 COLD_CANDIDATE = "onnxruntime-cpu-fp32"
 
 
+def named(candidate: str) -> list[str]:
+    """The options of a command that ask for a candidate; none for "auto"."""
+    if candidate == "auto":
+        return []
+    options = ("--runtime", "--device", "--precision")
+    pairs = zip(options, candidate.rsplit("-", 2), strict=True)
+    return [word for pair in pairs for word in pair]
+
+
 def budget(bundle: str, scan: Scan, candidate: str, repeats: int) -> dict[str, Any]:
     """Stages of many answers in one process, by `ctedge bench`."""
     words = [sys.executable, "-m", "ctedge", "bench", bundle, str(scan.path), "--json", "-"]
     words += ["--repeats", f"{repeats}", "--seconds", "600"]
-    if candidate != "auto":
-        for option, value in zip(
-            ("--runtime", "--device", "--precision"), candidate.split("-"), strict=True
-        ):
-            words += [option, value]
+    words += named(candidate)
     row: dict[str, Any] = {"scan": scan.name, "candidate": candidate}
     try:
         _, _, said = timed(words)
@@ -92,7 +97,7 @@ def cold_parts(bundle: str, scan: Scan, runs: int) -> dict[str, Any]:
         for name, ms in _one_cold(bundle, scan.path).items():
             parts.setdefault(name, []).append(ms)
     command = [sys.executable, "-m", "ctedge", "predict", str(scan.path), "--model", bundle]
-    command += ["--runtime", "onnxruntime", "--precision", "fp32", "--json"]
+    command += [*named(COLD_CANDIDATE), "--json"]
     whole = [timed(command)[0] for _ in range(runs)]
     return {
         "scan": scan.name,

@@ -24,14 +24,17 @@ from ctedge.phantom import draw_patient, render, write_nifti
 
 BUNDLE = "pneumonia"
 KERAS, ONNX, WEIGHTS = "network.keras", "network.onnx", "network.npz"
-WITH_BF16 = "pneumonia.ctedge"
+WITH_BF16 = f"{BUNDLE}.ctedge"
 
 #: Of `keras.layers.BatchNormalization`.
 EPSILON = 1e-3
 
+#: Of the patient, and of the normalisations that are put back.
+SEED = 0
+
 #: So little disease that the shipped network is of two minds: where an answer is 0.998, peers that
 #: differ do not show it.
-SEED, _LESION_SHARE = 0, 0.01
+_LESION_SHARE = 0.01
 _BLOCKS = 4
 
 Shape = tuple[int, int, int]
@@ -42,14 +45,13 @@ def scan_name(shape: Shape) -> str:
     return f"phantom-{'x'.join(map(str, shape))}.nii.gz"
 
 
-def unfolded(folded: Mapping[str, Floats], *, seed: int = 0) -> dict[str, Floats]:
+def unfolded(folded: Mapping[str, Floats]) -> dict[str, Floats]:
     """The published layers' weights, "layer/variable" as Keras has them, of a folded network.
 
     Args:
         folded: weights by name, as `ctedge export onnx` writes them.
-        seed: of the normalisations.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     weights: dict[str, Floats] = {}
     scale: Floats = np.ones(1)
     shift: Floats = np.zeros(1)

@@ -53,7 +53,7 @@ class Peer:
     candidate: str | None = None
 
 
-def peers(candidates: Sequence[str] = CANDIDATES) -> tuple[Peer, ...]:
+def peers(candidates: Sequence[str]) -> tuple[Peer, ...]:
     """All of them, the published pipeline first."""
     return (
         Peer(name=PUBLISHED, script="keras_script", model=KERAS),

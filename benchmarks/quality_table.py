@@ -9,7 +9,6 @@ no voxel and no name is kept.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -111,9 +110,9 @@ def phantom_rows() -> Iterator[dict[str, Any]]:
         yield row(f"{len(seeds)} synthetic chests, {share:.0%} of the lungs diseased", True, scans)
     for part in HALVES:
         halves = (factory.half(part, seed) for seed in CUT)
-        yield row(f"{part} halves of 4 synthetic chests", False, halves)
+        yield row(f"{part} halves of {len(CUT)} synthetic chests", False, halves)
     filled = (factory.without_lungs(seed) for seed in CUT)
-    yield row("4 synthetic chests, lungs filled", False, filled)
+    yield row(f"{len(CUT)} synthetic chests, lungs filled", False, filled)
     yield row("a head", False, [factory.head()])
     yield row("an abdomen", False, [factory.abdomen()])
     yield row("an abdomen with the bases of the lungs", False, [factory.abdomen(lung_bases=True)])
@@ -132,8 +131,9 @@ def main() -> None:
     options = parser.parse_args()
     machine = BenchMachine.here()
     rows: list[dict[str, Any]] = []
-    if "CTEDGE_TEST_DATA" in os.environ:
-        rows += real_rows(Path(os.environ["CTEDGE_TEST_DATA"]))
+    scans = result_file.scans()
+    if scans is not None:
+        rows += real_rows(scans)
     rows += phantom_rows()
     result_file.write(
         options.output,

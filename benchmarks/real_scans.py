@@ -8,7 +8,6 @@ CTEDGE_TEST_DATA names the folder with `dicom/` in it. Facts only: no voxel and 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +83,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    scans = result_file.scans()
+    if scans is None:
+        parser.error(result_file.NO_SCANS)
     machine = BenchMachine.here()
-    root = Path(os.environ["CTEDGE_TEST_DATA"]) / "dicom"
+    root = scans / "dicom"
     rows = [row(root / name, f"{name}/", said) for name, said in FOLDERS]
     for name in COLLECTIONS:
         paths = sorted((root / name).iterdir())

@@ -35,6 +35,8 @@ from ctedge_training.recipes import PUBLISHED_FIGURES
 
 SHAPE = (128, 128, 64)
 SEEDS = (1, 2, 3)
+#: Of the phantoms of keras-example, and of those that it is tested on; of the studies.
+COUNT, TEST_COUNT, STUDIES = 200, 100, 210
 #: CTSI-like score (percent of the lungs) of the slightest phantoms of the ablation.
 LEAST_SCORE = 10
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "scipy")
@@ -43,8 +45,9 @@ PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "scipy")
 class Work:
     """A folder, the commands that were run in it, and their result folders."""
 
-    def __init__(self, folder: Path, *, full: bool, extra: list[str]) -> None:
+    def __init__(self, folder: Path, *, scans: Path | None, full: bool, extra: list[str]) -> None:
         self.folder = folder
+        self.scans = scans
         self.full = full
         self.extra = extra
         self.commands: list[str] = []
@@ -72,9 +75,8 @@ class Work:
 
     def readable(self, *words: str) -> str:
         """A command without this machine's paths."""
-        data = os.environ.get("CTEDGE_TEST_DATA", "")
         text = shlex.join(words).replace(str(self.folder), "WORK")
-        return text.replace(data, "DATA") if data else text
+        return text if self.scans is None else text.replace(str(self.scans), "DATA")
 
 
 def run_facts(run: Path) -> dict[str, Any]:
@@ -101,19 +103,18 @@ def run_facts(run: Path) -> dict[str, Any]:
 
 
 def keras_example(work: Work) -> dict[str, Any]:
-    """100 normal and 100 abnormal phantoms in the folders of the example; 100 more to test."""
+    """Normal and abnormal phantoms in the folders of the example, half of each; others to test."""
     data, test = work.folder / "MosMedData", work.folder / "test"
-    phantoms = work.folder / "phantoms"
-    write_dataset(phantoms, count=200, seed=21, shape=SHAPE, workers=os.cpu_count() or 1)
+    phantoms, workers = work.folder / "phantoms", os.cpu_count() or 1
+    write_dataset(phantoms, count=COUNT, seed=21, shape=SHAPE, workers=workers)
     for line in (phantoms / "labels.csv").read_text().splitlines()[1:]:
         name, label, *_ = line.split(",")
         target = data / ("CT-0" if label == "normal" else "CT-23") / Path(name).name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             os.link(phantoms / name, target)
-    write_dataset(
-        test, count=100, seed=22, shape=SHAPE, split=(0.0, 0.0, 1.0), workers=os.cpu_count() or 1
-    )
+    only_test = (0.0, 0.0, 1.0)
+    write_dataset(test, count=TEST_COUNT, seed=22, shape=SHAPE, split=only_test, workers=workers)
     grid = () if work.full else ("--grid", "64x64x46")
     runs = []
     for preset in ("published", "writeup"):
@@ -121,16 +122,16 @@ def keras_example(work: Work) -> dict[str, Any]:
         judged = [work.judge(run, data, "validation"), work.judge(run, test, "test")]
         runs.append(run_facts(run) | {"preset": preset, "judged": judged})
     return {
-        "data": "200 phantoms in CT-0 and CT-23, 70/30; 100 others to test",
+        "data": f"{COUNT} phantoms in CT-0 and CT-23, 70/30; {TEST_COUNT} others to test",
         "published": PUBLISHED_FIGURES["classifier", "published"],
         "runs": runs,
     }
 
 
 def hrct_study(work: Work) -> dict[str, Any]:
-    """210 synthetic DICOM studies with masks: 170 to train, 40 to validate, as in the report."""
+    """Synthetic DICOM studies with masks: 170 to train, 40 to validate, as in the report."""
     data, store = work.folder / "studies", work.folder / "store"
-    write_studies(data, count=210, seed=23, shape=SHAPE, workers=os.cpu_count() or 1)
+    write_studies(data, count=STUDIES, seed=23, shape=SHAPE, workers=os.cpu_count() or 1)
     grid = () if work.full else ("--grid", "46x64x64")
     lungs = ("--spec", "severity-study-lungs")
     work.ctedge("train", "prepare", data, "-o", store, *lungs, *grid, "--hdf5")
@@ -140,7 +141,7 @@ def hrct_study(work: Work) -> dict[str, Any]:
         judged = [work.judge(run, store, split) for split in ("train", "validation")]
         runs.append(run_facts(run) | {"preset": "hrct", "judged": judged})
     return {
-        "data": "210 synthetic DICOM studies, 125 with lesions, true lung masks",
+        "data": f"{STUDIES} synthetic DICOM studies, 125 with lesions, true lung masks",
         "published": PUBLISHED_FIGURES["classifier", "hrct"]
         | PUBLISHED_FIGURES["severity", "hrct"],
         "runs": runs,
@@ -149,7 +150,8 @@ def hrct_study(work: Work) -> dict[str, Any]:
 
 def covid_slices(work: Work) -> dict[str, Any]:
     """746 pictures, another split and other weights a seed."""
-    data = Path(os.environ["CTEDGE_TEST_DATA"]) / "covid_ct_2d"
+    assert work.scans is not None, result_file.NO_SCANS
+    data = work.scans / "covid_ct_2d"
     grid = () if work.full else ("--grid", "160x160")
     classes = ("--classes", "CT_NonCOVID,CT_COVID")
     cache = ("--cache", work.folder / "cache")
@@ -193,7 +195,6 @@ def ablation(work: Work) -> dict[str, Any]:
     arguments = ("--labels", labels, "--epochs", 5, "--learning-rate", 0.001, *work.extra)
     work.ctedge("train", "ablate", data, "-o", out, "--seeds", len(SEEDS), *arguments)
     document: dict[str, Any] = json.loads((out / "ablation.json").read_text())
-    inner = {key: value for key, value in document.items() if key not in result_file.HEADER}
     return {
         "data": f"{len(kept)} phantoms, normal or with at least {LEAST_SCORE} % of the lungs"
         " affected",
@@ -204,7 +205,7 @@ def ablation(work: Work) -> dict[str, Any]:
             }
             for part in ("train", "validation", "test")
         },
-        **inner,
+        **result_file.without_header(document),
     }
 
 
@@ -214,10 +215,11 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {"values": values, "mean": mean, "deviation": deviation}
 
 
+COVID_SLICES = "covid-slices"
 SYSTEMS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "keras-example": keras_example,
     "hrct-study": hrct_study,
-    "covid-slices": covid_slices,
+    COVID_SLICES: covid_slices,
     "ablation": ablation,
 }
 
@@ -228,7 +230,7 @@ def command_of(options: argparse.Namespace) -> str:
     words = ["benchmarks/reproduce.py", options.system]
     words += ["-o", f"benchmarks/results/{options.system}.json"]
     words += [option for option, given in sizes.items() if given]
-    return result_file.typed(words=words, reads_scans=options.system == "covid-slices")
+    return result_file.typed(words=words, reads_scans=options.system == COVID_SLICES)
 
 
 def main() -> None:
@@ -241,13 +243,16 @@ def main() -> None:
     parser.add_argument("--mixed-precision", action="store_true")
     parser.add_argument("--note", help="what the result file should say of the circumstances")
     options = parser.parse_args()
+    scans = result_file.scans()
+    if scans is None and options.system == COVID_SLICES:
+        parser.error(result_file.NO_SCANS)
     machine = BenchMachine.here()
     folder = (options.work or Path("reproduce") / options.system).resolve()
     if options.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     extra = ["--mixed-precision"] if options.mixed_precision else ["--full-precision"]
-    work = Work(folder, full=options.full, extra=extra)
+    work = Work(folder, scans=scans, full=options.full, extra=extra)
     result = SYSTEMS[options.system](work)
     body = {
         "system": options.system,

@@ -34,17 +34,25 @@ HEADER = ("schema_version", "command", "machine")
 #: Variables that change what is measured, or how fast; real scans stand as DATA.
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 SCANS = "CTEDGE_TEST_DATA"
+NO_SCANS = f"name a folder of real scans in {SCANS}"
 
 #: A path from the root on, with its first folder; not what follows a word, as in "and/or".
 _ROOTED = re.compile(r"(?:(?<![\w./~])|(?<=file://))/([^/\s\"'`,;:()\[\]|<>]+)")
+
+
+def scans() -> Path | None:
+    """The folder of real scans that CTEDGE_TEST_DATA names; None where it names no folder."""
+    named = os.environ.get(SCANS)
+    folder = Path(named).resolve() if named else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def write(
     path: str | os.PathLike[str],
     *,
     body: Mapping[str, Any],
+    machine: BenchMachine,
     command: str | None = None,
-    machine: BenchMachine | None = None,
     packages: Iterable[str] = (),
 ) -> Path:
     """Write a result file whole or not at all.
@@ -52,8 +60,8 @@ def write(
     Args:
         path: the file.
         body: what was measured, and the seeds where chance has a part.
+        machine: as it was before the work.
         command: as a user types it in the repository's root; default: what `typed` says.
-        machine: as it was before the work; default: as it is now.
         packages: distributions that were measured besides those that `BenchMachine` names.
 
     Raises:
@@ -78,7 +86,7 @@ def formed(
     *,
     command: str,
     body: Mapping[str, Any],
-    machine: BenchMachine | None = None,
+    machine: BenchMachine,
     packages: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The document: the header, then the body.
@@ -89,7 +97,7 @@ def formed(
     taken = sorted({*HEADER} & {*body})
     if taken:
         raise ValueError(f"the body of a result file has keys of its header: {', '.join(taken)}")
-    seen = (machine or BenchMachine.here()).to_json()
+    seen = machine.to_json()
     versions = {name: version_of(name) for name in packages}
     seen["versions"] |= {name: found for name, found in versions.items() if found is not None}
     return {"schema_version": SCHEMA_VERSION, "command": command, "machine": seen, **body}
@@ -108,12 +116,12 @@ def typed(
     Args:
         words: after `python`; default: this script and its arguments.
         places: words to say instead of folders.
-        reads_scans: whether the benchmark takes real scans where CTEDGE_TEST_DATA names them.
+        reads_scans: whether the benchmark takes real scans where `scans` finds them.
     """
     if words is None:
         words = [f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
     set_here = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
-    if reads_scans and SCANS in os.environ:
+    if reads_scans and scans() is not None:
         set_here.append(f"{SCANS}=DATA")
     said = [_without_folder(word, places or {}) for word in words]
     return " ".join([*set_here, shlex.join(["python", *said])])
@@ -157,6 +165,11 @@ def read(name: str) -> dict[str, Any]:
     """What a committed result file holds; the name without `.json`."""
     document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return document
+
+
+def without_header(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a document."""
+    return {key: value for key, value in document.items() if key not in HEADER}
 
 
 def machine_line(document: Mapping[str, Any], packages: Iterable[str] = ()) -> str:

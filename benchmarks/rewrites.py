@@ -43,6 +43,9 @@ KNOWN_BATCH = ", batch of one compiled in"
 CHANNELS_LAST = "volume as NDHWC"
 PREDICT_SHAPE = (512, 512, 41)
 
+#: Of the noise that networks are shown, and of the patient whose scan `ctedge predict` reads.
+VOLUME_SEED, SCAN_SEED = 7, 0
+
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -105,7 +108,7 @@ def volumes(row: Row) -> np.ndarray:
     from rewrites_graphs import TURN
 
     shape = inspect_model(exported(row.model, "fp32")).inputs[0].shape[1:]
-    batch = np.random.default_rng(7).random((row.batch, *shape), dtype=np.float32)
+    batch = np.random.default_rng(VOLUME_SEED).random((row.batch, *shape), dtype=np.float32)
     if row.graph.startswith("depth at the other end"):
         batch = np.ascontiguousarray(batch.transpose(0, 1, *(2 + axis for axis in TURN)))
     if row.graph.startswith(CHANNELS_LAST):
@@ -187,7 +190,7 @@ def predict_rows(model: str, folder: Path) -> Iterator[dict[str, Any]]:
     from ctedge.phantom import draw_patient, render, write_nifti
 
     scan = folder / "synthetic.nii.gz"
-    write_nifti(render(draw_patient(0, lesion_share=0.2), shape=PREDICT_SHAPE), scan)
+    write_nifti(render(draw_patient(SCAN_SEED, lesion_share=0.2), shape=PREDICT_SHAPE), scan)
     for runtime, precision in (
         ("onnxruntime", "fp32"),
         ("onnxruntime", "int8"),
@@ -246,7 +249,7 @@ def measure(models: list[str], rounds: int, most: int | None) -> dict[str, Any]:
         predicted = list(predict_rows(models[0], Path(folder)))
     return {
         "rounds": rounds,
-        "seeds": {"volumes": 7, "the scan of predict": 0},
+        "seeds": {"volumes": VOLUME_SEED, "the scan of predict": SCAN_SEED},
         "predict_shape": PREDICT_SHAPE,
         "rows": found,
         "predict": predicted,

@@ -11,9 +11,9 @@ import venv
 from pathlib import Path
 
 import pytest
+from result_file import REPOSITORY
 from test_process import ALL_NAMES, IMPORT_BY_NUMPY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 INSTALL_MB = 250
 
 MODULES = """

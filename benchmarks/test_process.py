@@ -32,6 +32,9 @@ IMPORT_BY_NUMPY = 2.5
 HELP_BY_TYPER = 1.8
 VERSION_BY_TYPER = 1.3
 
+#: Of a command and its yardstick, in turns, after one that warms up.
+PAIRS = 15
+
 #: Of the whole job, against the script that imports TensorFlow and rotates and zooms by scipy.
 TIMES_FASTER = 4.0
 
@@ -64,10 +67,10 @@ def processor_s(command: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def times_as_much(benchmark, command: list[str], package: str, rounds: int = 15) -> float:
+def times_as_much(benchmark, command: list[str], package: str) -> float:
     """How many times the processor's time of importing a package a command takes; recorded too."""
     yardstick = [sys.executable, "-c", f"import {package}"]
-    pairs = [(processor_s(command), processor_s(yardstick)) for _ in range(rounds + 1)]
+    pairs = [(processor_s(command), processor_s(yardstick)) for _ in range(PAIRS + 1)]
     ours, theirs = (statistics.median(column) for column in zip(*pairs[1:], strict=True))
     benchmark.extra_info |= {
         "processor_ms": round(ours * 1e3, 1),

@@ -7,7 +7,6 @@ Each job is a process of its own, so that its peak memory is its own; both impor
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -60,10 +59,10 @@ def test_600_slices_uncompressed(benchmark, uncompressed_600):
     _compare(benchmark, uncompressed_600)
 
 
-def test_124_slices_jpeg_lossless(benchmark):
-    folder = Path(os.environ.get("CTEDGE_TEST_DATA", "../shared/data")) / "dicom" / "covid_chest"
+def test_124_slices_jpeg_lossless(benchmark, real_scans):
+    folder = real_scans / "dicom" / "covid_chest"
     if not folder.is_dir():
-        pytest.skip(f"no JPEG Lossless series at {folder}; set CTEDGE_TEST_DATA")
+        pytest.skip(f"no JPEG Lossless series at {folder}")
     _compare(benchmark, folder)
 
 

@@ -10,21 +10,17 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from command_line import CTEDGE
-from patience import first_line
+from patience import PATIENCE_S, first_line
 
 #: Started under another name, so that it is found in whatever Ray starts.
 MARK = "CTEDGE_TEST_MARK"
 
 #: The cluster's, and its drivers'.
 _TOKEN = secrets.token_hex(32)
-
-#: The machine may be busy; nothing here waits for longer than it takes.
-PATIENCE_S = 240
 
 #: Run by every Python that starts in the environment below: opening certain files kills the
 #: process, always or the first time, or finds the GPU lost, or a package missing until it is
@@ -120,16 +116,6 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
-
-
-def wait_for(what, *, of: subprocess.Popen[str] | None = None) -> None:
-    """Until `what()` is true; fails where the process ends before, or nothing comes of it."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, "nothing came of it"
-        if of is not None and of.poll() is not None:
-            raise AssertionError(f"ended before: {finished(of)}")
-        time.sleep(0.01)
 
 
 def marked(folder: Path) -> list[int]:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ctedge.bundle.golden import pack_levels
 from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS, manifest_bytes
 from ctedge.bundle.model_bundle import ModelBundle
+from ctedge.lung_spec import LUNG_LABELS, LungMaskSpec
 from ctedge.spec import PreprocessSpec, SliceSpec, Spec
 from ctedge_export.writer import write_bundle
 
@@ -33,14 +34,13 @@ def spec_of(task: str) -> Spec:
     return SLICE_SPEC if task == "slices" else SPEC
 
 
-def tensor_shape(task: str) -> list[int]:
-    spec = spec_of(task)
+def tensor_shape(spec: Spec | LungMaskSpec) -> list[int]:
     return [spec.input_shape[-1], *spec.shape]
 
 
 def tiny_model(task: str = "classifier") -> onnx.ModelProto:
     first = TASK_OUTPUTS[task][0]
-    channels, *_ = shape = tensor_shape(task)
+    channels, *_ = shape = tensor_shape(spec_of(task))
     nodes = [
         helper.make_node("GlobalAveragePool", [TASK_INPUTS[task]], ["average"], "average"),
         helper.make_node("Flatten", ["average"], ["flatten"], "flatten", axis=1),
@@ -64,6 +64,50 @@ def tiny_model(task: str = "classifier") -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
 
 
+def description_of(task: str, spec: Spec | LungMaskSpec, **changes: Any) -> dict[str, Any]:
+    """What a manifest says of a model that passed its gate; `changes` replace its keys."""
+    labels, answer = ["normal", "abnormal"], [1]
+    if task == "lungs":
+        labels, answer = [*LUNG_LABELS], [len(LUNG_LABELS), *spec.shape]
+    return {
+        "task": task,
+        "labels": labels,
+        "threshold": 0.5 if "probability" in TASK_OUTPUTS[task] else None,
+        "spec": spec.to_json(),
+        "model": {
+            "member": "model.onnx",
+            "opset": 17,
+            "input": {"name": TASK_INPUTS[task], "shape": tensor_shape(spec)},
+            "outputs": [{"name": name, "shape": answer} for name in TASK_OUTPUTS[task]],
+        },
+        "golden": [],
+        "metrics": {},
+        "provenance": {},
+        "gates": {"onnx": {"passed": True}},
+        **changes,
+    }
+
+
+def golden_case(name: str, outputs: Mapping[str, float]) -> dict[str, Any]:
+    return {"name": name, "input": f"golden/{name}.npy.gz", "outputs": outputs}
+
+
+def variant_of(precision: str, passed: Mapping[str, bool]) -> dict[str, Any]:
+    """What a manifest says of another precision, and whether it passed its gates, by runtime."""
+    verdicts = {
+        name: {"version": "1", "numeric": {"passed": held}, "task": {"passed": held}}
+        for name, held in passed.items()
+    }
+    return {
+        "member": f"model.{precision}.onnx",
+        "opset": 22 if precision == "bf16" else 17,
+        "kept_float": [],
+        "weights": {},
+        "calibration": None,
+        "gates": {"structural": {"passed": True}, "runtimes": verdicts},
+    }
+
+
 def write_tiny(
     path: Path, *, task: str = "classifier", model: bytes | None = None, **changes: Any
 ) -> ModelBundle:
@@ -72,28 +116,13 @@ def write_tiny(
     levels = np.random.default_rng(3).integers(0, 256, spec.shape, dtype=np.uint8)
     raw = 2 * float(levels.mean()) / 255 - 1
     answers = {"logit": raw, "probability": 1 / (1 + math.exp(-raw)), "score": raw}
-    description = {
-        "task": task,
-        "labels": ["normal", "abnormal"],
-        "threshold": None if task == "severity" else 0.5,
-        "spec": spec.to_json(),
-        "model": {
-            "member": "model.onnx",
-            "opset": 17,
-            "input": {"name": TASK_INPUTS[task], "shape": tensor_shape(task)},
-            "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[task]],
-        },
-        "golden": [
-            {
-                "name": "noise",
-                "input": "golden/noise.npy.gz",
-                "outputs": {name: answers[name] for name in TASK_OUTPUTS[task]},
-            }
-        ],
-        "metrics": {"auc": {"value": 0.9, "ci95": [0.8, 0.95]}},
-        "provenance": {"run": {}},
-        "gates": {"onnx": {"passed": True}},
-    }
+    description = description_of(
+        task,
+        spec,
+        golden=[golden_case("noise", {name: answers[name] for name in TASK_OUTPUTS[task]})],
+        metrics={"auc": {"value": 0.9, "ci95": [0.8, 0.95]}},
+        provenance={"run": {}},
+    )
     members = {
         "model.onnx": tiny_model(task).SerializeToString() if model is None else model,
         "MODEL_CARD.md": b"# tiny\n",
@@ -114,10 +143,16 @@ def seal(folder: Path, manifest: bytes | Mapping[str, Any]) -> None:
     (folder / "manifest.sha256").write_text(hashlib.sha256(raw).hexdigest() + "\n")
 
 
-def replace_member(folder: Path, name: str, data: bytes) -> None:
-    """Give a bundle another member together with the digests that fit it."""
+def put_member(folder: Path, document: dict[str, Any], name: str, data: bytes) -> None:
+    """Write a member, and its digest into the document of a manifest."""
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(data)
-    document = read_document(folder)
     record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     document["members"][name] = record
+
+
+def replace_member(folder: Path, name: str, data: bytes) -> None:
+    """Give a bundle another member together with the digests that fit it."""
+    document = read_document(folder)
+    put_member(folder, document, name, data)
     seal(folder, document)

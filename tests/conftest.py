@@ -1,4 +1,4 @@
-"""What the tests share: where the real scans are, and writers of small NIfTI files."""
+"""What the tests share: the real scans, small arrays, what is drawn once, Ctrl-C, their order."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from ctedge.deidentify import Options
 from ctedge.deidentify.clean import Rules
 from ctedge.deidentify.instance import CleanFile, deidentify
 from ctedge.deidentify.uids import Keyed
+from dicom_factory import change, item, save
 
 KEY = b"a key of thirty-two bytes or more"
 RULES = Rules(options=Options(), keyed=Keyed(KEY))
@@ -45,38 +45,16 @@ def ct(number: int = 1, **changes: object) -> FileDataset:
     slice_.PixelRepresentation = 0
     slice_.RescaleSlope, slice_.RescaleIntercept = 1, -1024
     slice_.PixelData = np.arange(64, dtype="<u2").tobytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values that are meant to be wrong
-        for keyword, value in changes.items():
-            if value is None:
-                delattr(slice_, keyword)
-            else:
-                setattr(slice_, keyword, value)
+    change(slice_, changes)
     return slice_
-
-
-def item(**values: object) -> Dataset:
-    """An item of a sequence."""
-    dataset = Dataset()
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    return dataset
 
 
 def code(value: str, scheme: str, meaning: str) -> Dataset:
     return item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
-def write(path: Path, dataset: FileDataset) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pydicom.dcmwrite(path, dataset, enforce_file_format=True)
-    return path
-
-
 def clean(tmp_path: Path, dataset: FileDataset, rules: Rules = RULES) -> CleanFile:
-    return deidentify(write(tmp_path / "one.dcm", dataset), rules)
+    return deidentify(save(tmp_path / "one.dcm", dataset), rules)
 
 
 def cleaned(tmp_path: Path, dataset: FileDataset, rules: Rules = RULES) -> FileDataset:

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    MPEG2MPML,
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
@@ -26,7 +29,19 @@ AXIAL = (1, 0, 0, 0, 1, 0)
 ORIGIN = (-100.0, -120.0, -300.0)
 STEP_MM = 5.0
 SPACING_MM = (0.8, 0.7)
+#: Of 20 slices of 16 x 16 pixels: a chest by its extent and its field.
+CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+
+
+def hu_of(*shape: int) -> Any:
+    """A fixture: random HU (slices, rows, columns)."""
+
+    @pytest.fixture
+    def hu(rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(-1000, 1200, shape).astype(np.int16)
+
+    return hu
 
 
 def las(hu: np.ndarray) -> np.ndarray:
@@ -148,7 +163,22 @@ def edit(path: Path, **elements: Any) -> None:
     save(path, one)
 
 
+def uid_of(folder: Path) -> str:
+    """Of the series in a folder."""
+    return str(pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID)
+
+
+def unknown(paths: list[Path]) -> None:
+    """Pixels in a way that nothing decodes."""
+    for path in paths:
+        one = pydicom.dcmread(path)
+        one.file_meta.TransferSyntaxUID = MPEG2MPML
+        one.PixelData = encapsulate([bytes(100)])
+        save(path, one)
+
+
 def item(**elements: Any) -> Dataset:
+    """An item of a sequence."""
     made = Dataset()
     for keyword, value in elements.items():
         setattr(made, keyword, value)
@@ -158,8 +188,6 @@ def item(**elements: Any) -> Dataset:
 def enhanced(
     hu: np.ndarray,
     *,
-    spacing: tuple[float, float] = SPACING_MM,
-    step: float = STEP_MM,
     order: Sequence[int] | None = None,
     slope: Any = 1,
     intercept: Any = -1024,
@@ -176,14 +204,14 @@ def enhanced(
     one.BitsAllocated, one.BitsStored, one.HighBit = 16, 16, 15
     one.PixelRepresentation = 0
     shared = item(
-        PixelMeasuresSequence=[item(PixelSpacing=list(spacing), SliceThickness=step)],
+        PixelMeasuresSequence=[item(PixelSpacing=list(SPACING_MM), SliceThickness=STEP_MM)],
         PlaneOrientationSequence=[item(ImageOrientationPatient=list(AXIAL))],
     )
     per_frame, pixels = [], []
     for number in frames:
         x, y, z = ORIGIN
         group = item(
-            PlanePositionSequence=[item(ImagePositionPatient=[x, y, z + step * number])],
+            PlanePositionSequence=[item(ImagePositionPatient=[x, y, z + STEP_MM * number])],
             FrameContentSequence=[item(FrameAcquisitionNumber=per_slice(acquisition or 1, number))],
         )
         scale = item(

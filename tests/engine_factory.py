@@ -7,7 +7,6 @@ in float. Half precision and 8-bit weights are in the graph itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bundle_factory import description_of, variant_of
 from ctedge.bundle.manifest import TASK_INPUTS, TASK_OUTPUTS
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.engines.files import record_path
@@ -179,46 +179,22 @@ def densenet121(precision: str = "fp32") -> bytes:
 def write_engine_bundle(
     path: Path,
     *,
-    task: str = "classifier",
     variants: tuple[str, ...] = (),
-    gates: Mapping[str, Any] | None = None,
     model: bytes | None = None,
+    **changes: Any,
 ) -> ModelBundle:
-    """A bundle of the chain or `model`, with the precisions named, all said to be gated."""
-    passed = {"passed": True}
-    files = {precision: chain(precision, task=task) for precision in variants}
-    description = {
-        "task": task,
-        "labels": ["normal", "abnormal"],
-        "threshold": None if task == "severity" else 0.5,
-        "spec": SPEC.to_json(),
-        "model": {
-            "member": "model.onnx",
-            "opset": 17,
-            "input": {"name": "volume", "shape": [1, *SPEC.shape]},
-            "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[task]],
-        },
-        "golden": [],
-        "metrics": {},
-        "provenance": {},
-        "gates": {"onnx": passed} if gates is None else gates,
-        "variants": {
-            precision: {
-                "member": f"model.{precision}.onnx",
-                "opset": 17,
-                "kept_float": [],
-                "weights": {},
-                "calibration": None,
-                "gates": {
-                    "structural": passed,
-                    "runtimes": {"cpu": {"version": "1", "numeric": passed, "task": passed}},
-                },
-            }
-            for precision in variants
-        },
-    }
-    members = {"model.onnx": model or chain(task=task), "MODEL_CARD.md": b"# small\n"}
-    members |= {f"model.{precision}.onnx": data for precision, data in files.items()}
+    """A bundle of the chain or `model`, with the precisions named, all said to be gated.
+
+    `changes` replace keys of its manifest.
+    """
+    description = description_of(
+        "classifier",
+        SPEC,
+        variants={precision: variant_of(precision, {"cpu": True}) for precision in variants},
+        **changes,
+    )
+    members = {"model.onnx": model or chain(), "MODEL_CARD.md": b"# small\n"}
+    members |= {f"model.{precision}.onnx": chain(precision) for precision in variants}
     return write_bundle(path, description=description, members=members)
 
 

@@ -63,9 +63,9 @@ def small(activation: str = "sigmoid", shape: tuple[int, ...] = SHAPE) -> list[E
     return entries
 
 
-def arrays(seed: int = 3) -> Arrays:
+def arrays() -> Arrays:
     """Weights of `small`."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(3)
 
     def normal(*shape: int) -> np.ndarray:
         return rng.normal(0, 0.4, shape).astype(np.float32)

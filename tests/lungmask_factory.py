@@ -29,8 +29,8 @@ _AT_ZERO = np.array([0, -3, -11.5], np.float32)
 
 
 @functools.cache
-def random_weights(seed: int = 1) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
+def random_weights() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
     weights = {name: _random(rng, name, shape) for name, shape in shapes().items()}
     down, up = "down_path.0.block", "up_path.3.conv_block.block"
     for block, first_source in ((down, 0), (up, WIDTHS[0])):
@@ -122,7 +122,7 @@ def _doubled(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 @functools.cache
-def two_sided(pixels: int = 96, slices: int = 6) -> tuple[CTScan, np.ndarray]:
+def two_sided(pixels: int = 96) -> tuple[CTScan, np.ndarray]:
     """The middle of a synthetic chest whose lungs differ in HU, and its labels (X, Y, Z)."""
     shape = (pixels, pixels, 20)
     phantom = render(draw_patient(2, lesion_share=0.0), shape=shape)
@@ -132,9 +132,8 @@ def two_sided(pixels: int = 96, slices: int = 6) -> tuple[CTScan, np.ndarray]:
     noise = np.random.default_rng(4).integers(-25, 26, shape)
     for side, hu in ((1, RIGHT_HU), (2, LEFT_HU)):
         voxels[labels == side] = (hu + noise)[labels == side]
-    middle = slice(10 - slices // 2, 10 - slices // 2 + slices)
-    scan = CTScan.from_oriented(voxels[:, :, middle], phantom.affine, source="two-sided")
-    return scan, labels[:, :, middle]
+    scan = CTScan.from_oriented(voxels[:, :, 7:13], phantom.affine, source="two-sided")
+    return scan, labels[:, :, 7:13]
 
 
 def save_weights(path: Path, weights: dict[str, np.ndarray], **options: bool) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from bundle_factory import description_of, golden_case
 from ctedge import CTScan, ModelBundle
 from ctedge.bundle.golden import pack_levels
 from ctedge_export.writer import write_bundle
@@ -41,28 +42,9 @@ def write_bands(path: Path) -> ModelBundle:
     levels[:12], levels[12:36] = 60, 200  # a quarter left lung, half of it none, the rest right
     return write_bundle(
         path,
-        description={
-            "task": "lungs",
-            "labels": ["background", "right lung", "left lung"],
-            "threshold": None,
-            "spec": SMALL.to_json(),
-            "model": {
-                "member": "model.onnx",
-                "opset": 17,
-                "input": {"name": "image", "shape": [1, *SMALL.shape]},
-                "outputs": [{"name": "logits", "shape": [3, *SMALL.shape]}],
-            },
-            "golden": [
-                {
-                    "name": "quarters",
-                    "input": "golden/quarters.npy.gz",
-                    "outputs": {"right": 0.25, "left": 0.25},
-                }
-            ],
-            "metrics": {},
-            "provenance": {},
-            "gates": {"onnx": {"passed": True}},
-        },
+        description=description_of(
+            "lungs", SMALL, golden=[golden_case("quarters", {"right": 0.25, "left": 0.25})]
+        ),
         members={
             "model.onnx": bands(),
             "MODEL_CARD.md": b"# bands\n",

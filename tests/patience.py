@@ -1,9 +1,11 @@
-"""How long a test waits for a process of its own, before it fails by itself."""
+"""How long a test waits for what it began, a process mostly, before it fails by itself."""
 
 from __future__ import annotations
 
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 
 #: Seconds: more than any of them takes on a busy machine, and less than `faulthandler_timeout`,
 #: which ends the worker and with it every test that was still to come.
@@ -21,3 +23,14 @@ def first_line(process: subprocess.Popen[str]) -> str:
         return process.stdout.readline().strip() if process.stdout else ""
     finally:
         timer.cancel()
+
+
+def wait_for(what: Callable[[], object], *, of: subprocess.Popen[str] | None = None) -> None:
+    """Until `what()` is true; fails where the process ends before, or nothing comes of it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, "nothing came of it"
+        if of is not None and of.poll() is not None:
+            said = of.communicate(timeout=PATIENCE_S)
+            raise AssertionError(f"ended before, with {of.returncode}: {said}")
+        time.sleep(0.01)

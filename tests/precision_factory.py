@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from bundle_factory import description_of
 from ctedge.bundle.golden import pack_levels
 from ctedge.bundle.manifest import TASK_OUTPUTS
 from ctedge.bundle.model_bundle import ModelBundle
@@ -36,9 +37,9 @@ CARD = "# plain\n\n## Conversion\n\nNone.\n\n## Training\n\n- none\n\n## Notes\n
 Weights = dict[str, np.ndarray]
 
 
-def weights(seed: int = 5) -> Weights:
+def weights() -> Weights:
     """Of all layers; the head is scaled so that answers spread over a few units."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(5)
     drawn: Weights = {}
     for number, (into, out) in enumerate(itertools.pairwise(CHANNELS), start=1):
         drawn[f"conv{number}.weight"] = rng.normal(
@@ -95,41 +96,22 @@ def write(
     *,
     task: str = "classifier",
     change: Callable[[Weights], None] = lambda drawn: None,
-    gates: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> ModelBundle:
-    """Write a bundle; `change` spoils the weights, `gates` replaces the gate results."""
+    """Write a bundle; `change` spoils the weights, `changes` replace keys of its manifest."""
     drawn = weights()
     change(drawn)
     data = network(drawn, task).SerializeToString(deterministic=True)
     golden = gate_inputs(SPEC)[-1]
     answers = onnx_runner(data).run(golden.batch)
-    passed = {"onnx": {"passed": True}}
+    case = {
+        "name": golden.name,
+        "input": "golden/chest.npy.gz",
+        "outputs": {name: float(np.nan_to_num(value.item())) for name, value in answers.items()},
+    }
     return write_bundle(
         path,
-        description={
-            "task": task,
-            "labels": ["normal", "abnormal"],
-            "threshold": None if task == "severity" else 0.5,
-            "spec": SPEC.to_json(),
-            "model": {
-                "member": "model.onnx",
-                "opset": 17,
-                "input": {"name": "volume", "shape": [1, *SPEC.shape]},
-                "outputs": [{"name": name, "shape": [1]} for name in TASK_OUTPUTS[task]],
-            },
-            "golden": [
-                {
-                    "name": golden.name,
-                    "input": "golden/chest.npy.gz",
-                    "outputs": {
-                        name: float(np.nan_to_num(value.item())) for name, value in answers.items()
-                    },
-                }
-            ],
-            "metrics": {},
-            "provenance": {},
-            "gates": passed if gates is None else gates,
-        },
+        description=description_of(task, SPEC, golden=[case], **changes),
         members={
             "model.onnx": data,
             "golden/chest.npy.gz": pack_levels(golden.levels),

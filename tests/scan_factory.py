@@ -26,9 +26,9 @@ ROWS = [
 ]
 
 
-def write_scan(path: Path, seed: int, shape: tuple[int, int, int] = SHAPE) -> Path:
+def write_scan(path: Path, seed: int) -> Path:
     """Noise of the HU of lung, and a plate of tissue: a scan of air alone is refused."""
-    voxels = np.random.default_rng(seed).normal(-850, 60, shape)
+    voxels = np.random.default_rng(seed).normal(-850, 60, SHAPE)
     voxels[:4] = 60.0
     affine = np.diag([-SPACING_MM[0], *SPACING_MM[1:], 1.0])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,24 +78,6 @@ def prepared(
     """A store made of a folder; `how` as of `Source`."""
     source = Source(folder=folder, **how)
     return prepare_store(source, out, task, settings, hdf5=hdf5, reporter=reporter)
-
-
-def times(folder: Path) -> dict[str, int]:
-    """When each file below the folder was last written."""
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The bytes of each file below the folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def half_written(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Classes with exactly the methods and properties that a surface names, played by a base class.
 
-A base plays the method `name` by `_name`, and keeps the values of its properties in `_values`.
+A base plays the method `name` by `_name`, and keeps the values of its properties in `_values`. What
+it does not play is a `Misuse`, remembered by the driver of its `_network`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _only(surface: Any) -> Any:
 def _reader(name: str) -> Any:
     def read(self: Any) -> Any:
         if name not in self._values:
-            raise AssertionError(f"{type(self).__name__}.{name} is not played here")
+            raise self._network[0].wrong(f"{type(self).__name__}.{name} is not played here")
         return self._values[name]
 
     return read
@@ -58,7 +59,7 @@ def _method(name: str, overloads: list[str]) -> Any:
             raise TypeError(f"{name}(): incompatible function arguments: {arguments} {named}")
         played = getattr(self, "_" + name, None)
         if played is None:
-            raise AssertionError(f"{type(self).__name__}.{name} is not played here")
+            raise self._network[0].wrong(f"{type(self).__name__}.{name} is not played here")
         return played(*arguments, **named)
 
     return call

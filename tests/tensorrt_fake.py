@@ -67,7 +67,9 @@ class _Thing:
     """What the native libraries hold of an object: counted, and gone before the GPU's context."""
 
     def _made(self, kind: str) -> Any:
-        return object.__new__(getattr(self._trt, kind))
+        made = object.__new__(getattr(self._trt, kind))
+        made._values = {}
+        return made
 
     def _hold(self, driver: FakeDriver) -> None:
         self._driver = driver

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,20 @@ def set_stage(
     record = record_for(bundle, PLAN, runtime_version=SURFACES[version]["version"])
     record = replace(record, runtime="tensorrt-rtx" if rtx else "tensorrt")
     return Stage(driver, network, trt, bundle, record)
+
+
+def stage_of(*versions: str) -> Any:
+    """A fixture: the stage of a version, or of each of several in turn, cleared after the test."""
+
+    @pytest.fixture(params=versions if len(versions) > 1 else None)
+    def stage(
+        request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> Iterator[Stage]:
+        made = set_stage(monkeypatch, tmp_path, getattr(request, "param", versions[0]))
+        yield made
+        made.clear()
+
+    return stage
 
 
 def _digest(bundle: ModelBundle) -> str:

@@ -17,18 +17,11 @@ if find_spec("ray") is None or sys.platform != "linux":
     pytest.skip("needs Ray, and Linux, where processes can be watched", allow_module_level=True)
 parquet = pytest.importorskip("pyarrow.parquet")
 
-from batch_factory import (
-    PATIENCE_S,
-    driver,
-    finished,
-    listening,
-    local_cluster,
-    marked,
-    wait_for,
-)
+from batch_factory import driver, finished, listening, local_cluster, marked
 from bundle_factory import write_tiny
 from ctedge import Classifier
 from ctedge.batch.journal import folder_of
+from patience import PATIENCE_S, wait_for
 from scan_factory import write_scan
 
 FP32 = {"device": "cpu", "runtime": "onnxruntime", "precision": "fp32"}

@@ -19,6 +19,7 @@ from ctedge import Classifier
 from ctedge.engines.machine import line_that_installs
 from ctedge.errors import InvalidBundle
 from ctedge.phantom import draw_patient, render, write_dicom
+from folders import contents
 
 #: Its error says that the outputs were found good: they are looked at first.
 NOWHERE = "nowhere.ctedge"
@@ -30,10 +31,6 @@ MAPS = {"--heatmap": "scan.nii.gz", "--overlay": "scan.png"}
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantom = render(draw_patient(0, lesion_share=0.0), shape=(16, 16, 8))
     return write_dicom(phantom, tmp_path_factory.mktemp("study") / "series").parent
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("way", ["same", "spelling", "folder link", "link", "linked", "hard link"])

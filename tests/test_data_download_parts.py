@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ctedge_training.mosmed.download import PAUSES_S
 from ctedge_training.mosmed.part import Part, open_part
 from download_factory import BODY, Line, leave_part, names, ranges, serve_body
 from loopback_site import Site
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 
 CHUNK = 1 << 16
 
@@ -215,10 +214,7 @@ def test_a_killed_download_goes_on(site, target, line):
     )
     process = subprocess.Popen([sys.executable, "-c", script, f"{site.url}/a.zip", str(target)])
     part = target.with_name("a.zip.part")
-    deadline = time.monotonic() + PATIENCE_S
-    while not (part.exists() and part.stat().st_size >= 4 * CHUNK):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: part.exists() and part.stat().st_size >= 4 * CHUNK)
     process.kill()
     process.wait(PATIENCE_S)
     site.hold.set()

@@ -21,7 +21,8 @@ from pydicom.uid import (
 
 from ctedge.deidentify import Options, deidentify_folder
 from ctedge.deidentify.actions import basic_table
-from deidentify_factory import ct, write
+from deidentify_factory import ct
+from dicom_factory import save
 
 #: Sequences that stay, one within the other: the depth is what counts.
 CHAIN = (
@@ -153,7 +154,7 @@ def test_no_canary_survives(tmp_path, syntax, all_options):
     options = Options(dates=all_options, characteristics=all_options, descriptors=all_options)
     dataset, planter = planted_slice(options, syntax)
     name = "CANARY-IN-THE-NAME.dcm"
-    before = plain(write(tmp_path / "in" / name, dataset).read_bytes(), syntax)
+    before = plain(save(tmp_path / "in" / name, dataset).read_bytes(), syntax)
     assert len(planter.planted) > 3000
     # The search finds what is there: without this, finding nothing would mean nothing.
     assert [canary for canary in planter.planted if canary not in before] == []
@@ -189,7 +190,7 @@ def test_no_canary_survives(tmp_path, syntax, all_options):
 def test_names_in_other_alphabets_leave_no_byte(tmp_path, charset, name):
     dataset = ct(SpecificCharacterSet=charset, PatientName=name, PatientComments=name)
     dataset.SeriesDescription = f"CHEST {name.split('^')[0]}"
-    path = write(tmp_path / "in" / "a.dcm", dataset)
+    path = save(tmp_path / "in" / "a.dcm", dataset)
     raw = pydicom.dcmread(path).get_item("PatientName").value.strip()
     assert raw in path.read_bytes()
     summary = deidentify_folder(tmp_path / "in", tmp_path / "out")
@@ -204,7 +205,7 @@ def test_names_in_other_alphabets_leave_no_byte(tmp_path, charset, name):
 
 def test_the_record_tells_what_was_done_and_to_what(tmp_path):
     dataset, _ = planted_slice(Options(), ExplicitVRLittleEndian)
-    write(tmp_path / "in" / "a.dcm", dataset)
+    save(tmp_path / "in" / "a.dcm", dataset)
     summary = deidentify_folder(tmp_path / "in", tmp_path / "out")
     record = json.loads(summary.record.read_text())
     depths = len(CHAIN) + 1

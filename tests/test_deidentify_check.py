@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from ctedge import ScanNotFound
 from ctedge.cli.dicom_check import check
 from ctedge.deidentify import Options, check_folder, deidentify_folder
-from deidentify_factory import code, ct, item, write
+from deidentify_factory import code, ct
+from dicom_factory import item, save
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(check)
@@ -27,7 +28,7 @@ def clean_folder(tmp_path: Path) -> Path:
     """The folder of a de-identified series."""
     for number in range(SLICES):
         described = {"SeriesDescription": "CHEST 1.25mm Mrs Whitfield", "PatientSex": "F"}
-        write(tmp_path / "in" / f"{number}.dcm", ct(number + 1, **described))
+        save(tmp_path / "in" / f"{number}.dcm", ct(number + 1, **described))
     deidentify_folder(tmp_path / "in", tmp_path / "out")
     (folder,) = (tmp_path / "out").iterdir()
     return folder
@@ -39,7 +40,7 @@ def edit(folder: Path, **changes: object) -> Path:
     dataset = pydicom.dcmread(path)
     for keyword, value in changes.items():
         setattr(dataset, keyword, value)
-    return write(path, dataset)
+    return save(path, dataset)
 
 
 def said(folder: Path) -> set[tuple[str, str]]:
@@ -97,7 +98,7 @@ def test_private_attributes_overlays_and_file_meta_are_named(clean_folder):
     dataset.add_new(0x60003000, "OW", b"ab")
     dataset.file_meta.SourceApplicationEntityTitle = "WARD7"
     dataset.preamble = b"x" * 128
-    write(path, dataset)
+    save(path, dataset)
     for what in ("private attributes", "curves and overlays", "SourceApplicationEntityTitle"):
         assert ("identifying", what) in said(clean_folder)
     assert any("128 bytes" in what for _, what in said(clean_folder))
@@ -173,7 +174,7 @@ def test_the_command_says_so_by_its_exit_code(tmp_path, clean_folder):
 
 def said_of(folder: Path, *slices: pydicom.FileDataset) -> set[tuple[str, str]]:
     for number, one in enumerate(slices):
-        write(folder / f"{number}.dcm", one)
+        save(folder / f"{number}.dcm", one)
     return said(folder)
 
 
@@ -239,8 +240,8 @@ def test_names_of_folders_and_files_are_looked_at(clean_folder):
     out = clean_folder.parent
     (out / "Whitfield").mkdir()
     study = out / "Eleanor Whitfield" / "ct-chest_0042" / "IM0001.dcm"
-    write(study, declared())
-    write(study.with_name("whitfield.dcm"), declared(2))
+    save(study, declared())
+    save(study.with_name("whitfield.dcm"), declared(2))
     found = {(one.where, one.what) for one in check_folder(out) if one.kind == "names"}
     somebodys = "its name may be somebody's"
     assert found == {

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from ctedge import InputError, OutputError, ScanNotFound, read_scan
 from ctedge.cli.dicom_anonymize import anonymize
 from ctedge.deidentify import Options, check_folder, deidentify_folder
-from deidentify_factory import KEY, ct, write
+from deidentify_factory import KEY, ct
+from dicom_factory import save
+from folders import contents
 from patience import PATIENCE_S
 
 SLICES = 5
@@ -33,7 +35,7 @@ app.command()(anonymize)
 def series(tmp_path: Path) -> Path:
     """Slices in a folder of the patient's name."""
     for number in range(1, SLICES + 1):
-        write(tmp_path / "in" / "Whitfield" / f"Eleanor{number:02d}.dcm", ct(number))
+        save(tmp_path / "in" / "Whitfield" / f"Eleanor{number:02d}.dcm", ct(number))
     return tmp_path / "in"
 
 
@@ -42,14 +44,6 @@ def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "key"
     path.write_bytes(KEY)
     return path
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_a_series_becomes_one_folder_that_reads_as_a_scan(tmp_path, series):
@@ -63,10 +57,10 @@ def test_a_series_becomes_one_folder_that_reads_as_a_scan(tmp_path, series):
 
 
 def test_neither_output_nor_record_names_a_source(tmp_path, series):
-    write(series / "Whitfield" / "screen.dcm", ct(99, BurnedInAnnotation="YES"))
+    save(series / "Whitfield" / "screen.dcm", ct(99, BurnedInAnnotation="YES"))
     (series / "Whitfield letter.txt").write_text("Dear Mrs Whitfield")
     summary = deidentify_folder(series, tmp_path / "out")
-    for name, data in tree(tmp_path / "out").items():
+    for name, data in contents(tmp_path / "out").items():
         assert b"Whitfield" not in data
         assert "Whitfield" not in name
     record = summary.record.read_text()
@@ -85,7 +79,7 @@ def test_parallel_and_alone_write_the_same(tmp_path, series, key_file):
     alone, together = tmp_path / "alone", tmp_path / "together"
     deidentify_folder(series, alone, key_file=key_file, workers=1)
     deidentify_folder(series, together, key_file=key_file, workers=2)
-    assert tree(alone) == tree(together)
+    assert contents(alone) == contents(together)
     records = [path.with_name(f"{path.name}.record.json") for path in (alone, together)]
     assert records[0].read_bytes() == records[1].read_bytes()
 
@@ -95,10 +89,10 @@ def test_the_key_is_kept_apart_and_used_again(tmp_path, series):
     key = summary.private / "key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert stat.S_IMODE(summary.private.stat().st_mode) == 0o700
-    first = tree(tmp_path / "out")
+    first = contents(tmp_path / "out")
     assert key.read_bytes().strip() not in b"".join(first.values())
     deidentify_folder(series, tmp_path / "again", key_file=key)
-    assert tree(tmp_path / "again") == first
+    assert contents(tmp_path / "again") == first
     assert not (tmp_path / "again.private" / "key").exists()
 
 
@@ -110,29 +104,29 @@ def test_only_what_is_new_or_changed_is_done_again(tmp_path, series):
         return lambda: None
 
     deidentify_folder(series, tmp_path / "out", begin=begin)
-    write(series / "Whitfield" / "more.dcm", ct(SLICES + 1))
-    moved = write(series / "Whitfield" / "Eleanor01.dcm", ct(1, SeriesInstanceUID="1.2.3.4"))
+    save(series / "Whitfield" / "more.dcm", ct(SLICES + 1))
+    moved = save(series / "Whitfield" / "Eleanor01.dcm", ct(1, SeriesInstanceUID="1.2.3.4"))
     os.utime(moved, ns=(1, 1))
     (tmp_path / "out" / ".partial-0123.dcm").write_bytes(b"left by a kill")
     summary = deidentify_folder(series, tmp_path / "out", begin=begin)
     assert totals == [SLICES, 2]
-    assert set(tree(tmp_path / "out")) == {one.output for one in summary.of("written")}
+    assert set(contents(tmp_path / "out")) == {one.output for one in summary.of("written")}
     assert len(summary.of("written")) == SLICES + 1
 
 
 def test_a_torn_journal_costs_only_its_last_line(tmp_path, series):
     summary = deidentify_folder(series, tmp_path / "out")
-    before, record = tree(tmp_path / "out"), summary.record.read_bytes()
+    before, record = contents(tmp_path / "out"), summary.record.read_bytes()
     journal = summary.private / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-40])
     summary = deidentify_folder(series, tmp_path / "out")
-    assert tree(tmp_path / "out") == before
+    assert contents(tmp_path / "out") == before
     assert summary.record.read_bytes() == record
 
 
 def test_a_kill_leaves_no_half_file_and_the_same_command_goes_on(tmp_path, series, key_file):
     for number in range(SLICES + 1, 60):
-        write(series / f"{number}.dcm", ct(number))
+        save(series / f"{number}.dcm", ct(number))
     code = (
         "import sys; from pathlib import Path; from ctedge.deidentify import deidentify_folder;"
         "a, b, k = map(Path, sys.argv[1:]); deidentify_folder(a, b, key_file=k)"
@@ -149,7 +143,7 @@ def test_a_kill_leaves_no_half_file_and_the_same_command_goes_on(tmp_path, serie
         assert pydicom.dcmread(path).PatientIdentityRemoved == "YES"
     deidentify_folder(series, tmp_path / "out", key_file=key_file)
     deidentify_folder(series, tmp_path / "whole", key_file=key_file)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_another_job_does_not_go_into_the_same_folder(tmp_path, series, key_file):
@@ -171,7 +165,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path, series):
 
 @pytest.mark.parametrize(("source", "output"), [("in", "in"), ("in", "in/out"), ("a/in", "a")])
 def test_folders_in_each_other_are_refused(tmp_path, source, output):
-    write(tmp_path / source / "a.dcm", ct())
+    save(tmp_path / source / "a.dcm", ct())
     with pytest.raises((InputError, OutputError)):
         deidentify_folder(tmp_path / source, tmp_path / output)
 
@@ -225,7 +219,7 @@ def test_a_lost_worker_does_not_end_the_job(tmp_path, series):
 
 
 def test_links_are_not_followed(tmp_path, series):
-    outside = write(tmp_path / "elsewhere" / "a.dcm", ct(77))
+    outside = save(tmp_path / "elsewhere" / "a.dcm", ct(77))
     (series / "link.dcm").symlink_to(outside)
     (series / "folder").symlink_to(outside.parent)
     os.mkfifo(series / "pipe")
@@ -251,7 +245,7 @@ def test_links_in_the_output_are_refused(tmp_path, series):
 
 
 def test_the_command_ends_with_1_unless_suspicious_images_may_be_skipped(tmp_path, series):
-    write(series / "screen.dcm", ct(99, BurnedInAnnotation="YES"))
+    save(series / "screen.dcm", ct(99, BurnedInAnnotation="YES"))
     arguments = [str(series), str(tmp_path / "out"), "--workers", "1"]
     answer = CliRunner().invoke(app, arguments)
     assert answer.exit_code == 1

@@ -17,7 +17,8 @@ from ctedge.deidentify.instance import deidentify
 from ctedge.deidentify.reading import NotForUs, Refused
 from ctedge.deidentify.witnesses import MAX_DEPTH
 from ctedge.readers.dicom.opening import MAX_ITEMS
-from deidentify_factory import RULES, clean, cleaned, ct, item, write
+from deidentify_factory import RULES, clean, cleaned, ct
+from dicom_factory import item, save
 
 
 def nested(depth: int) -> Dataset:
@@ -37,7 +38,7 @@ def test_sequences_are_walked_to_the_limit_and_refused_beyond(tmp_path):
 
 
 def test_a_tower_of_sequences_does_not_exhaust_the_stack(tmp_path):
-    path = write(tmp_path / "a.dcm", ct())
+    path = save(tmp_path / "a.dcm", ct())
     data = path.read_bytes()
     begin = struct.pack("<HH2sHI", 0x5200, 0x9229, b"SQ", 0, 0xFFFFFFFF)
     begin += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
@@ -53,7 +54,7 @@ def test_items_are_counted_before_any_is_made(tmp_path, deflated):
     dataset.file_meta.TransferSyntaxUID = (
         DeflatedExplicitVRLittleEndian if deflated else ExplicitVRLittleEndian
     )
-    path = write(tmp_path / "a.dcm", dataset)
+    path = save(tmp_path / "a.dcm", dataset)
     data = path.read_bytes()
     start = 144 + int.from_bytes(data[140:144], "little")
     items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * (MAX_ITEMS + 1)
@@ -104,7 +105,7 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_STEP_BYTES", 1 << 18)
     dataset = ct()
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    path = write(tmp_path / "a.dcm", dataset)
+    path = save(tmp_path / "a.dcm", dataset)
     data = path.read_bytes()
     start = 144 + int.from_bytes(data[140:144], "little")
     engine = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -116,7 +117,7 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
 def test_a_file_that_was_cut_off_is_damaged(tmp_path, share):
-    path = write(tmp_path / "a.dcm", ct())
+    path = save(tmp_path / "a.dcm", ct())
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(UnreadableScan):
@@ -125,7 +126,7 @@ def test_a_file_that_was_cut_off_is_damaged(tmp_path, share):
 
 @pytest.mark.parametrize("kept", [142, 154], ids=["in a value", "in a length"])
 def test_a_header_that_ends_too_soon_is_told_as_that(tmp_path, kept):
-    path = write(tmp_path / "a.dcm", ct())
+    path = save(tmp_path / "a.dcm", ct())
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UnreadableScan) as caught:
         deidentify(path, RULES)
@@ -163,7 +164,7 @@ def test_an_attribute_of_a_foreign_vr_is_removed(tmp_path):
 
 
 def test_bytes_behind_a_text_do_not_ride_along(tmp_path):
-    path = write(tmp_path / "a.dcm", ct(Manufacturer="ACME" + "Z" * 20, KVP="120.000000000000"))
+    path = save(tmp_path / "a.dcm", ct(Manufacturer="ACME" + "Z" * 20, KVP="120.000000000000"))
     data = path.read_bytes().replace(b"Z" * 20, b"\0Mrs Elea Whitfield\0")
     path.write_bytes(data.replace(b"120.000000000000", b"120\0\0Elea Whitfi"))
     answer = deidentify(path, RULES)
@@ -173,7 +174,7 @@ def test_bytes_behind_a_text_do_not_ride_along(tmp_path):
 def test_broken_bytes_anywhere_end_in_an_answer_of_ours(tmp_path):
     """A thousandth of the header's bytes, or one, turned at random: 150 times."""
     dataset = ct(SourceImageSequence=[item(ReferencedSOPInstanceUID="1.2.3")], PatientAge="044Y")
-    path = write(tmp_path / "a.dcm", dataset)
+    path = save(tmp_path / "a.dcm", dataset)
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     rng = np.random.default_rng(12)
     outcomes = set()

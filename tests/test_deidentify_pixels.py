@@ -15,7 +15,8 @@ from pydicom.uid import (
 
 from ctedge import UnreadableScan
 from ctedge.deidentify.reading import Refused
-from deidentify_factory import clean, cleaned, ct, item
+from deidentify_factory import clean, cleaned, ct
+from dicom_factory import item
 
 
 @pytest.mark.parametrize(

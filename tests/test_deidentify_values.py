@@ -28,10 +28,9 @@ from deidentify_factory import (
     cleaned,
     code,
     ct,
-    item,
     rules,
-    write,
 )
+from dicom_factory import item, save
 
 
 def day(text: str) -> datetime.date:
@@ -186,7 +185,7 @@ def test_makers_and_kernels_stay_unless_they_name_the_patient(tmp_path):
 
 
 def test_a_number_that_is_none_is_removed_and_not_shown(tmp_path, capsys, caplog):
-    path = write(tmp_path / "a.dcm", ct(KVP="120.25", SliceThickness="1.2500"))
+    path = save(tmp_path / "a.dcm", ct(KVP="120.25", SliceThickness="1.2500"))
     path.write_bytes(path.read_bytes().replace(b"120.25", b"ZANNAH").replace(b"1.2500", b"1_2500"))
     with caplog.at_level(logging.DEBUG):
         answer = deidentify(path, RULES)
@@ -217,7 +216,7 @@ def test_a_body_part_is_one_of_the_standards(tmp_path, part, stays):
 
 
 def test_an_image_that_loses_its_geometry_is_damaged(tmp_path):
-    path = write(tmp_path / "a.dcm", ct(RescaleSlope="1.2345"))
+    path = save(tmp_path / "a.dcm", ct(RescaleSlope="1.2345"))
     path.write_bytes(path.read_bytes().replace(b"1.2345", b"SECRET"))
     with pytest.raises(UnreadableScan, match="image needs") as caught:
         deidentify(path, RULES)

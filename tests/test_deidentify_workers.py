@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import time
 
 import pytest
 
 from ctedge import WorkerLost, pool
 from ctedge.deidentify.each import each_file
-from patience import PATIENCE_S
+from patience import wait_for
 
 
 def test_the_file_that_a_worker_is_lost_over_is_named():
@@ -34,10 +33,7 @@ def test_a_worker_that_is_lost_between_two_files_is_lost_over_neither(monkeypatc
         def submit_to_the_dead(work, item):
             for process in list(made._processes.values()) if futures else ():
                 process.kill()
-                until = time.monotonic() + PATIENCE_S
-                while not made._broken:
-                    assert time.monotonic() < until, "its loss was not noticed"
-                    time.sleep(0.01)
+                wait_for(lambda: made._broken)
             futures.append(submit(work, item))
             return futures[-1]
 

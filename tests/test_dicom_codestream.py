@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import struct
 
-import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
 
 from ctedge import UnreadableScan, preprocess, read_scan
 from ctedge.readers.dicom.codestream import check_codestream
-from dicom_factory import slices
+from dicom_factory import hu_of, slices
 
-
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (4, 6, 8)).astype(np.int16)
+hu = hu_of(4, 6, 8)
 
 
 def jpeg_2000(

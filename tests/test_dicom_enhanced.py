@@ -10,15 +10,12 @@ from pydicom.encaps import encapsulate_extended, generate_frames
 from pydicom.uid import JPEG2000Lossless
 
 from ctedge import IrregularSeries, UnreadableScan, read_scan
-from dicom_factory import change, enhanced, item, las, save, slices
+from dicom_factory import change, enhanced, hu_of, item, las, save, slices
 
 FRAMES = 6
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (FRAMES, 8, 10)).astype(np.int16)
+hu = hu_of(FRAMES, 8, 10)
 
 
 def test_it_equals_its_plain_twin(tmp_path, hu):

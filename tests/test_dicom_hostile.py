@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 
 from ctedge import CTEdgeError, IrregularSeries, UnreadableScan, read_scan
-from dicom_factory import edit, las, save, slices, splice, write_series
+from dicom_factory import edit, hu_of, las, save, slices, splice, write_series
 
 opening = importlib.import_module("ctedge.readers.dicom.opening")
 
@@ -28,10 +28,7 @@ UNDEFINED = 0xFFFFFFFF
 ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (4, 6, 8)).astype(np.int16)
+hu = hu_of(4, 6, 8)
 
 
 def sequence(tag: tuple[int, int], length: int) -> bytes:

@@ -9,17 +9,11 @@ import struct
 import subprocess
 import sys
 
-import numpy as np
-import pydicom
 import pytest
-from pydicom.uid import MPEG2MPML
 
 from command_here import call
-from dicom_factory import edit, save, slices, splice, write_series
+from dicom_factory import CHEST, edit, hu_of, save, slices, splice, uid_of, unknown, write_series
 from patience import PATIENCE_S
-
-#: 20 slices 10 mm apart, 16 x 16 pixels of 16 mm: a chest by its extent and its field.
-CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
 
 #: A sequence of undefined length that begins, and nothing that ends it.
 ITEM_WITHOUT_END = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
@@ -28,23 +22,7 @@ ITEM_WITHOUT_END = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
 STEERING = "\x1b]0;PWN\x07\x1b[31mRED"
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (20, 16, 16)).astype(np.int16)
-
-
-def uid_of(folder) -> str:
-    return str(pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID)
-
-
-def unknown(paths) -> None:
-    """Pixels in a way that nothing decodes."""
-    for path in paths:
-        one = pydicom.dcmread(path)
-        one.file_meta.TransferSyntaxUID = MPEG2MPML
-        one.PixelData = pydicom.encaps.encapsulate([bytes(100)])
-        save(path, one)
+hu = hu_of(20, 16, 16)
 
 
 def listed(folder) -> dict:

@@ -14,16 +14,13 @@ from pydicom.uid import (
 )
 
 from ctedge import CodecUnavailable, IrregularSeries, read_scan
-from dicom_factory import STEP_MM, edit, las, save, slices, write_series
+from dicom_factory import STEP_MM, edit, hu_of, las, save, slices, write_series
 
 SLICES = 24
 UIDS = {"series": "1.2.3.4", "study": "1.2.3"}
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (SLICES, 8, 10)).astype(np.int16)
+hu = hu_of(SLICES, 8, 10)
 
 
 def acquired(folder, hu, number, *, from_mm, **how):

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pydicom
 import pytest
 
 from command_here import call
 from ctedge import IrregularSeries, read_scan
-from dicom_factory import edit, las, write_series
-
-#: 20 slices 10 mm apart, 16 x 16 pixels of 16 mm: a chest by its extent and its field.
-CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
+from dicom_factory import CHEST, edit, hu_of, las, uid_of, write_series
 
 FIRST = {"PatientID": "HOSP-1", "PatientName": "Lee^Ann", "PatientBirthDate": "19510317"}
 
@@ -21,14 +17,7 @@ FIRST = {"PatientID": "HOSP-1", "PatientName": "Lee^Ann", "PatientBirthDate": "1
 DATES = ("19510317", "19510318", "19800101")
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (20, 16, 16)).astype(np.int16)
-
-
-def uid_of(folder) -> str:
-    return str(pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID)
+hu = hu_of(20, 16, 16)
 
 
 ANOTHER = {

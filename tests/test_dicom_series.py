@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.uid import MPEG2MPML
 
 from ctedge import CodecUnavailable, IrregularSeries, UnreadableScan, read_scan
-from dicom_factory import las, save, slices, write_series
+from dicom_factory import CHEST, hu_of, las, slices, uid_of, unknown, write_series
 
-#: 20 slices 10 mm apart, 16 x 16 pixels of 16 mm: a chest by its extent and its field.
-CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
-
-
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (20, 16, 16)).astype(np.int16)
-
-
-def uid_of(folder) -> str:
-    return str(pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID)
+hu = hu_of(20, 16, 16)
 
 
 def test_several_series_are_listed_and_one_is_named(tmp_path, hu):
@@ -133,15 +120,6 @@ def test_no_chest_at_all(tmp_path, hu):
     with pytest.raises(IrregularSeries, match="no series of a whole chest") as caught:
         choose(tmp_path)
     assert "95 mm from end to end" in caught.value.found
-
-
-def unknown(paths) -> None:
-    """Pixels in a way that nothing decodes."""
-    for path in paths:
-        one = pydicom.dcmread(path)
-        one.file_meta.TransferSyntaxUID = MPEG2MPML
-        one.PixelData = pydicom.encaps.encapsulate([bytes(100)])
-        save(path, one)
 
 
 def test_a_chest_that_cannot_be_decoded_is_left_out_where_another_remains(tmp_path, hu):

@@ -15,15 +15,12 @@ from ctedge import CTEdgeError, IrregularSeries, ScanNotFound, UnreadableScan, r
 from ctedge.readers import read_slices
 from ctedge.slice_input import slice_of_scan
 from ctedge.spec import SLICE_STUDY
-from dicom_factory import WAYS, edit, enhanced, las, oriented, save, slices, write_series
+from dicom_factory import WAYS, edit, enhanced, hu_of, las, oriented, save, slices, write_series
 
 gather = importlib.import_module("ctedge.readers.dicom.gather")
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (5, 8, 10)).astype(np.int16)
+hu = hu_of(5, 8, 10)
 
 
 def streams(paths):

@@ -9,16 +9,13 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from ctedge import IrregularSeries, NonFiniteVoxels, UnreadableScan, read_scan
-from dicom_factory import NATIVE, item, las, slices, write_series
+from dicom_factory import NATIVE, hu_of, item, las, slices, write_series
 
 AIR = -1000
 SHAPE = (4, 6, 8)
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, SHAPE).astype(np.int16)
+hu = hu_of(*SHAPE)
 
 
 LAYOUTS = {

@@ -9,15 +9,12 @@ import pydicom
 import pytest
 
 from ctedge import IrregularSeries, UnsupportedGeometry, read_scan
-from dicom_factory import STEP_MM, edit, las, save, slices, write_series
+from dicom_factory import STEP_MM, edit, hu_of, las, save, slices, write_series
 
 SLICES = 18
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (SLICES, 12, 14)).astype(np.int16)
+hu = hu_of(SLICES, 12, 14)
 
 
 def move(path, *, by) -> None:

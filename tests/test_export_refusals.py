@@ -80,6 +80,14 @@ def test_a_broken_run_is_refused(run_folder: Path, tmp_path: Path, key: str, val
     assert not (tmp_path / "x.ctedge").exists()
 
 
+def test_a_key_that_appears_twice_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    text = json.dumps(read_document(run_folder))
+    (tmp_path / "model.json").write_text('{"task": "severity", ' + text[1:])
+    with pytest.raises(InvalidBundle, match="cannot be read") as caught:
+        export_onnx(tmp_path, tmp_path / "x.ctedge")
+    assert "the key 'task' appears twice" in str(caught.value.found)
+
+
 def test_another_keras_file_is_refused_unread(run_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     copy.mkdir()

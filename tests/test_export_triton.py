@@ -17,13 +17,12 @@ import onnx
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from bundle_factory import write_tiny
+from bundle_factory import description_of, write_tiny
 from conftest import REPOSITORY
 from ctedge import __version__
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import (
     BundleNotFound,
-    CTEdgeError,
     InvalidBundle,
     OutputError,
     WrongTask,
@@ -31,32 +30,9 @@ from ctedge.errors import (
 from ctedge.lung_spec import LUNG_LABELS
 from ctedge_export.cli import app
 from ctedge_export.writer import write_bundle
+from folders import contents
 from lungmask_factory import SMALL
-
-
-def export(*arguments: object) -> str:
-    """What the command says; its error raised."""
-    answer = CliRunner().invoke(app, ["triton", *map(str, arguments)])
-    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
-        raise answer.exception
-    assert answer.exit_code == 0, answer.output
-    return answer.output
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def refused(kind: type[CTEdgeError], *arguments: object) -> CTEdgeError:
-    with pytest.raises(kind) as caught:
-        export(*arguments)
-    assert type(caught.value) is kind
-    assert caught.value.fix
-    return caught.value
+from triton_here import export, refused
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +49,7 @@ def test_three_models_and_where_they_come_from(tiny, repo):
     output = export(tiny.path, "-o", repo)
     assert output.splitlines()[-1] == str(repo)
     assert f"ctedge=={__version__}" in output
-    files = files_of(repo)
+    files = contents(repo)
     assert set(files) == {
         "PROVENANCE.json",
         "tiny/1/.keep",
@@ -98,17 +74,17 @@ def test_equal_exports_make_equal_repositories(tiny, tmp_path):
     first, second = tmp_path / "one", tmp_path / "two" / "deeper"
     export(tiny.path, "-o", first)
     export(tiny.path, "-o", second)
-    assert files_of(first) == files_of(second)
+    assert contents(first) == contents(second)
 
 
 def test_a_repository_takes_further_models(tiny, repo, tmp_path):
     export(tiny.path, "-o", repo)
     (repo / "somebody" / "1").mkdir(parents=True)
     (repo / "somebody" / "config.pbtxt").write_text('name: "somebody"\n')
-    before = files_of(repo)
+    before = contents(repo)
     write_tiny(tmp_path / "other.ctedge", task="severity")
     export(tmp_path / "other.ctedge", "-o", repo)
-    after = files_of(repo)
+    after = contents(repo)
     models = json.loads(after["PROVENANCE.json"])["models"]
     assert models["tiny"] == json.loads(before.pop("PROVENANCE.json"))["models"]["tiny"]
     assert set(models) == {"tiny", "other"}
@@ -122,11 +98,11 @@ def test_a_model_is_replaced_only_when_asked(tiny, repo, tmp_path):
     export(tiny.path, "-o", repo)
     (repo / "tiny" / "leftover").write_bytes(b"")
     changed = write_tiny(tmp_path / "tiny.ctedge", labels=["healthy", "ill"])
-    before = files_of(repo)
+    before = contents(repo)
     assert "--overwrite" in str(refused(OutputError, changed.path, "-o", repo))
-    assert files_of(repo) == before
+    assert contents(repo) == before
     export(changed.path, "-o", repo, "--overwrite")
-    after = files_of(repo)
+    after = contents(repo)
     assert after["tiny/labels.txt"] == b"ill\n"
     assert "tiny/leftover" not in after
 
@@ -158,12 +134,12 @@ def test_nothing_is_left_where_it_cannot_be_written(tiny, tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     export(tiny.path, "-o", tmp_path / "models")
-    before = files_of(tmp_path)
+    before = contents(tmp_path)
     monkeypatch.setattr(os, "fsync", full)
     refused(OutputError, tiny.path, "-o", tmp_path / "models", "--overwrite")
     refused(OutputError, tiny.path, "-o", tmp_path / "new")
     monkeypatch.undo()
-    assert files_of(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def lung_bundle(path: Path) -> Path:
@@ -178,20 +154,7 @@ def lung_bundle(path: Path) -> Path:
     )
     opsets = [helper.make_opsetid("", 17)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    description = {
-        "task": "lungs",
-        "labels": list(LUNG_LABELS),
-        "threshold": None,
-        "spec": SMALL.to_json(),
-        "model": {
-            "member": "model.onnx",
-            "opset": 17,
-            "input": {"name": "image", "shape": [1, *SMALL.shape]},
-            "outputs": [{"name": "logits", "shape": shape}],
-        },
-        **{key: {} for key in ("metrics", "provenance", "gates")},
-        "golden": [],
-    }
+    description = description_of("lungs", SMALL, gates={})
     members = {"model.onnx": model.SerializeToString()}
     return write_bundle(path, description=description, members=members).path
 

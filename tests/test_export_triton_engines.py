@@ -18,7 +18,6 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.engines.files import record_path
 from ctedge.engines.record import DeviceGate, Target
 from ctedge.errors import (
-    CTEdgeError,
     DigestMismatch,
     EngineMismatch,
     EngineUnverified,
@@ -29,25 +28,9 @@ from ctedge.errors import (
 from ctedge.files import sha256_of
 from ctedge_export.cli import app
 from ctedge_export.triton.export import export_triton
+from triton_here import export, refused
 
 PLAN = b"what TensorRT wrote"
-
-
-def export(*arguments: object) -> str:
-    """What the command says; its error raised."""
-    answer = CliRunner().invoke(app, ["triton", *map(str, arguments)])
-    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
-        raise answer.exception
-    assert answer.exit_code == 0, answer.output
-    return answer.output
-
-
-def refused(kind: type[CTEdgeError], *arguments: object) -> CTEdgeError:
-    with pytest.raises(kind) as caught:
-        export(*arguments)
-    assert type(caught.value) is kind
-    assert caught.value.fix
-    return caught.value
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +23,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.runtimes import choice as choice_module
 from ctedge.runtimes.choice import choose
 from patience import PATIENCE_S
-from tensorrt_stage import Stage, set_stage
+from tensorrt_stage import Stage, stage_of
 
 #: Of cuda.h: out of memory, devices unavailable (taken by another), illegal address.
 OUT_OF_MEMORY, UNAVAILABLE, ILLEGAL_ADDRESS = 2, 46, 700
@@ -43,11 +41,7 @@ TEXTS = {
 }
 
 
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, "11")
-    yield made
-    made.clear()
+stage = stage_of("11")
 
 
 @pytest.fixture

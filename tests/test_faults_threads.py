@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ pytest.importorskip("onnx", exc_type=ImportError)
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bundle_factory import read_document, seal, write_tiny
+from bundle_factory import put_member, read_document, seal, variant_of, write_tiny
 from conftest import LAS_AFFINE
 from ctedge import Classifier, InferenceFailed
 from ctedge.bundle.model_bundle import ModelBundle
@@ -96,26 +94,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
         ("int8", int8.quantise(model, tops)),
         ("bf16", half.halve(model, "bf16")),
     ):
-        add_variant(path, document, precision, data)
+        put_member(path, document, f"model.{precision}.onnx", data)
+        names = (f"{name}-cpu-{precision}" for name in ("onnxruntime", "openvino"))
+        document["variants"][precision] = variant_of(precision, dict.fromkeys(names, True))
     seal(path, document)
     return ModelBundle.load(path)
-
-
-def add_variant(folder: Path, document: dict[str, Any], precision: str, data: bytes) -> None:
-    member = f"model.{precision}.onnx"
-    (folder / member).write_bytes(data)
-    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    document["members"][member] = record
-    passed = {"version": "1", "numeric": {"passed": True}, "task": {"passed": True}}
-    runtimes = {f"{name}-cpu-{precision}": passed for name in ("onnxruntime", "openvino")}
-    document["variants"][precision] = {
-        "member": member,
-        "opset": 22 if precision == "bf16" else 17,
-        "kept_float": [],
-        "weights": {},
-        "calibration": None,
-        "gates": {"structural": {"passed": True}, "runtimes": runtimes},
-    }
 
 
 Opens = Callable[[], Classifier]

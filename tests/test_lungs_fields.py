@@ -7,6 +7,7 @@ import pytest
 
 from ctedge import CTScan, segment_lungs
 from ctedge.phantom import Phantom, draw_patient, render
+from overlap import dice
 
 pytest.importorskip("scipy", exc_type=ImportError)
 
@@ -17,10 +18,6 @@ LEAST_DICE = 0.97
 
 #: The same lungs, but for voxels that lie half-way between two planes of the working grid.
 SAME_DICE = 0.98
-
-
-def dice(found: np.ndarray, truth: np.ndarray) -> float:
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 def scan_of(voxels: np.ndarray, affine: np.ndarray) -> CTScan:

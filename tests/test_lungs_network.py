@@ -26,6 +26,7 @@ from ctedge import (
 )
 from ctedge.doors.by_task import load_door
 from lungmask_factory import SMALL, numpy_answer, random_weights, two_sided
+from overlap import dice
 
 ndimage = pytest.importorskip("scipy.ndimage", exc_type=ImportError)
 
@@ -73,10 +74,6 @@ def lungs(segmenter):
 def test_it_is_not_sent_to_another_process(segmenter):
     with pytest.raises(InferenceFailed, match=r"call LungSegmenter\.load\(path\)"):
         pickle.dumps(segmenter)
-
-
-def dice(found: np.ndarray, truth: np.ndarray) -> float:
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 def test_the_onnx_file_answers_as_numpy_does_layer_by_layer(bundle):

@@ -19,6 +19,7 @@ from ctedge import (
     segment_lungs,
 )
 from ctedge.phantom import Phantom, draw_patient, render
+from overlap import dice
 
 pytest.importorskip("scipy", exc_type=ImportError)
 
@@ -36,10 +37,6 @@ LEAST_DICE_SEVERE = 0.85
 
 def scan_of(phantom: Phantom) -> CTScan:
     return CTScan.from_oriented(phantom.voxels, phantom.affine, source="phantom")
-
-
-def dice(found: np.ndarray, truth: np.ndarray) -> float:
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from ctedge import pool
 from ctedge.errors import UnreadableScan, WorkerLost
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 
 PARENT = """
 import os, sys, time
@@ -121,15 +121,9 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script.write_text(PARENT.format(folder=str(tmp_path)))
     parent = subprocess.Popen([sys.executable, script])
     try:
-        until = time.monotonic() + PATIENCE_S
-        while len(list(tmp_path.glob("*.pid"))) < 2:
-            assert time.monotonic() < until, "the workers did not start"
-            time.sleep(0.05)
+        wait_for(lambda: len(list(tmp_path.glob("*.pid"))) >= 2)
         workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait(PATIENCE_S)
-    until = time.monotonic() + PATIENCE_S
-    while any(alive(worker) for worker in workers):
-        assert time.monotonic() < until, "a worker outlived its parent"
-        time.sleep(0.05)
+    wait_for(lambda: not any(alive(worker) for worker in workers))

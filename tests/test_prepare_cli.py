@@ -16,7 +16,8 @@ from ctedge.phantom import write_dataset
 from ctedge_training.cli import app
 from ctedge_training.learning.settings import Settings
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
-from scan_factory import ROWS, class_folders, labelled, opened, times
+from folders import times
+from scan_factory import ROWS, class_folders, labelled, opened
 
 GRID = ("--grid", "46x47x48", "--workers", "1")
 

@@ -34,8 +34,9 @@ from ctedge_training.datasets.prepare import prepare_store
 from ctedge_training.datasets.source import Source
 from ctedge_training.learning.settings import Settings
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
+from folders import contents
 from patience import PATIENCE_S
-from scan_factory import GRID, ROWS, SETTINGS, class_folders, contents, labelled, opened
+from scan_factory import GRID, ROWS, SETTINGS, class_folders, labelled, opened
 
 
 def local_cluster(folder: Path, workers: int) -> Any:

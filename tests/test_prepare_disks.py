@@ -13,15 +13,8 @@ import pytest
 
 from ctedge.errors import OutputError
 from ctedge_training.tasks import CLASSIFIER
-from scan_factory import (
-    ROWS,
-    contents,
-    half_written,
-    labelled,
-    opened,
-    prepared,
-    times,
-)
+from folders import contents, times
+from scan_factory import ROWS, half_written, labelled, opened, prepared
 
 
 @pytest.fixture(scope="module")

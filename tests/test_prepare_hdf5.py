@@ -15,17 +15,8 @@ from ctedge_training.datasets.prepare import prepare_store
 from ctedge_training.datasets.source import Source
 from ctedge_training.learning.settings import Settings
 from ctedge_training.tasks import CLASSIFIER, SEVERITY, SLICES
-from scan_factory import (
-    ROWS,
-    SETTINGS,
-    class_folders,
-    contents,
-    labelled,
-    opened,
-    times,
-    told,
-    write_labels,
-)
+from folders import contents, times
+from scan_factory import ROWS, SETTINGS, class_folders, labelled, opened, told, write_labels
 
 CLASSES = ("clear", "covid")
 

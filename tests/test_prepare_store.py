@@ -19,17 +19,16 @@ from ctedge.progress import Reporter
 from ctedge_training.datasets import stored as stored_files
 from ctedge_training.learning.settings import Settings, spec_on_grid
 from ctedge_training.tasks import CLASSIFIER, SEVERITY
+from folders import contents, times
 from scan_factory import (
     GRID,
     ROWS,
     SETTINGS,
     SHAPE,
     SPACING_MM,
-    contents,
     labelled,
     opened,
     prepared,
-    times,
     write_labels,
     write_scan,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from ctedge.planes import PlanesInMemory
 from ctedge.preprocessing import resample
 from ctedge.resampling import VOXELS_A_THREAD
 from ctedge.spec import PreprocessSpec
-from patience import PATIENCE_S
+from patience import wait_for
 
 #: Both orders of axes, small, and the one with a mask; the slowest axis makes five shares or more.
 ROWS_FIRST = replace(KERAS_EXAMPLE, name="rows first", shape=(44, 48, 40))
@@ -130,9 +129,7 @@ def test_where_no_third_thread_starts_what_the_second_saw_counts(voxels, monkeyp
     def scarce(thread: threading.Thread) -> None:
         begun.append(thread)
         if len(begun) > 1:
-            deadline = time.monotonic() + PATIENCE_S
-            while np.isnan(out).any() and time.monotonic() < deadline:
-                time.sleep(0.01)  # the second does all of it
+            wait_for(lambda: not np.isnan(out).any())  # the second does all of it
             raise RuntimeError("can't start new thread")
         start(thread)
 

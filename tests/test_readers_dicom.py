@@ -13,13 +13,9 @@ from ctedge import (
     preprocess,
     read_scan,
 )
-from dicom_factory import edit, write_series
+from dicom_factory import edit, hu_of, write_series
 
-
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (18, 20, 24)).astype(np.int16)
+hu = hu_of(18, 20, 24)
 
 
 def test_reads_hu_and_geometry(tmp_path, hu):

@@ -207,6 +207,15 @@ class TestBadFiles:
         with pytest.raises(UnreadableScan, match="no real numbers"):
             read_scan(path)
 
+    def test_a_type_of_numbers_that_nifti_does_not_know(self, tmp_path, chest, las_affine):
+        path = save(tmp_path / "scan.nii", chest, las_affine)
+        data = bytearray(path.read_bytes())
+        data[70:72] = struct.pack("<h", 99)
+        path.write_bytes(data)
+        with pytest.raises(UnreadableScan, match="header is broken") as caught:
+            read_scan(path)
+        assert caught.value.found == "datatype 99"
+
     def test_header_that_promises_more_than_the_file_holds(self, tmp_path, chest, las_affine):
         path = save(tmp_path / "scan.nii", chest, las_affine)
         data = bytearray(path.read_bytes())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ctedge import InputError, ScanNotFound, read_scan
-from dicom_factory import slices
+from dicom_factory import hu_of, slices
 
 VALUES = {
     "on_gap": "resmaple",
@@ -20,10 +20,7 @@ VALUES = {
 GIVEN = {"series": "1.2.3", "acquisition": 4, "select": "chest", "on_gap": "resample"}
 
 
-@pytest.fixture
-def hu(rng) -> np.ndarray:
-    """(slices, rows, columns)"""
-    return rng.integers(-1000, 1200, (18, 8, 10)).astype(np.int16)
+hu = hu_of(18, 8, 10)
 
 
 @pytest.fixture

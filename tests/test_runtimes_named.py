@@ -70,10 +70,14 @@ def test_an_intel_gpu_is_no_nvidia_gpu(bundle, monkeypatch, precision, openvino)
     assert str(caught.value.fix).count("NVIDIA") == 1
 
 
-def test_an_engine_that_is_not_there(bundle, monkeypatch):
+@pytest.mark.parametrize("precision", [None, "int8"])
+def test_an_engine_that_is_not_there(bundle, monkeypatch, precision):
     monkeypatch.setattr(choice_module, "find_device", lambda: "a GPU")
-    with pytest.raises(RuntimeUnavailable, match="build-engine"):
-        choose(bundle, runtime="tensorrt")
+    with pytest.raises(RuntimeUnavailable, match="has no engine for tensorrt") as caught:
+        choose(bundle, runtime="tensorrt", precision=precision)
+    wanted = f" --precision {precision}" if precision else ""
+    assert str(caught.value.fix).endswith(f"{wanted} --runtime tensorrt")
+    assert ("--precision" in str(caught.value.fix)) == bool(precision)
 
 
 @no_gpu

@@ -144,19 +144,6 @@ def test_closed_twice_and_used_afterwards(model, batch):
         runtime.run(batch)
 
 
-def test_nothing_is_cast(runtime, batch):
-    with pytest.raises(InferenceFailed, match="float64"):
-        runtime.run(batch.astype(np.float64))
-
-
-def test_another_shape_is_an_error(runtime, batch):
-    for other in (batch[..., :-1], batch[:0], batch[0], batch[..., np.newaxis]):
-        with pytest.raises(InferenceFailed, match="the batch does not fit the network") as met:
-            runtime.run(other)
-        assert met.value.expected == f"(1 or more, 1, {', '.join(map(str, SPEC.shape))})"
-        assert met.value.fix is None  # memory has no part in it
-
-
 def test_bf16_where_the_cpu_computes_in_it(batch):
     halved = half.halve(network(weights()), "bf16")
     if not has_native_bf16():

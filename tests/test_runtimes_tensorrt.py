@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,9 @@ pytest.importorskip("onnx", exc_type=ImportError)
 from ctedge.errors import InferenceFailed
 from patience import PATIENCE_S
 from tensorrt_fake import SURFACES
-from tensorrt_stage import SHAPE, Stage, expected, set_stage, volumes
+from tensorrt_stage import SHAPE, Stage, expected, set_stage, stage_of, volumes
 
-
-@pytest.fixture(params=SURFACES)
-def stage(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, request.param)
-    yield made
-    made.clear()
+stage = stage_of(*SURFACES)
 
 
 def same(found: dict[str, np.ndarray], batch: np.ndarray) -> bool:

@@ -9,7 +9,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,16 +24,12 @@ from ctedge.errors import (
     RuntimeUnavailable,
 )
 from ctedge.runtimes.cuda_memory import PROTOTYPES
-from tensorrt_stage import Stage, expected, set_stage, volumes
+from tensorrt_stage import Stage, expected, stage_of, volumes
 
 OUT_OF_MEMORY, LAUNCH_FAILED = 2, 719
 
 
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, "11")
-    yield made
-    made.clear()
+stage = stage_of("11")
 
 
 @pytest.fixture

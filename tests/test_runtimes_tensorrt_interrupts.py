@@ -7,7 +7,6 @@ import gc
 import itertools
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,9 @@ pytest.importorskip("onnx", exc_type=ImportError)
 from ctedge.runtimes.pinned_inputs import MOST
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from step_interrupted import comes_through
-from tensorrt_stage import Stage, expected, set_stage, volumes
+from tensorrt_stage import Stage, expected, stage_of, volumes
 
-
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, "11")
-    yield made
-    made.clear()
+stage = stage_of("11")
 
 
 def answers(runtime: TensorrtEngine) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,27 +18,17 @@ from ctedge.runtimes.opening import Opening
 from ctedge.runtimes.pinned_inputs import MOST
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from tensorrt_fake import SURFACES
-from tensorrt_stage import SHAPE, Stage, expected, set_stage, volumes
+from tensorrt_stage import SHAPE, Stage, expected, stage_of, volumes
 
 VOXELS = int(np.prod(SHAPE))
 THREADS = 8
 OUT_OF_MEMORY = 2
 
 
-@pytest.fixture(params=SURFACES)
-def every_stage(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, request.param)
-    yield made
-    made.clear()
+every_stage = stage_of(*SURFACES)
 
 
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, "10.3")
-    yield made
-    made.clear()
+stage = stage_of("10.3")
 
 
 @pytest.fixture

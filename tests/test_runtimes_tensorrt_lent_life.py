@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,16 +14,12 @@ pytest.importorskip("onnx", exc_type=ImportError)
 from ctedge import Classifier, DeviceLost, InferenceFailed
 from ctedge.runtimes.pinned_inputs import MOST
 from forked import in_forked_child, needs_fork
-from tensorrt_stage import SHAPE, Stage, expected, set_stage, volumes
+from tensorrt_stage import SHAPE, Stage, expected, stage_of, volumes
 
 OUT_OF_MEMORY, LAUNCH_FAILED, NOT_SUPPORTED = 2, 719, 801
 
 
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, "11")
-    yield made
-    made.clear()
+stage = stage_of("11")
 
 
 def usable(array: np.ndarray | None) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,14 +15,9 @@ from ctedge.errors import InferenceFailed
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from forked import in_forked_child, needs_fork
 from patience import PATIENCE_S
-from tensorrt_stage import Stage, expected, set_stage, volumes
+from tensorrt_stage import Stage, expected, stage_of, volumes
 
-
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, "10.3")
-    yield made
-    made.clear()
+stage = stage_of("10.3")
 
 
 def test_memory_is_back_after_close_however_often(stage: Stage) -> None:

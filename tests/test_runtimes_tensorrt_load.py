@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,14 @@ from ctedge.errors import (
 )
 from engine_factory import WORKSTATION
 from tensorrt_fake import SURFACES
-from tensorrt_stage import Stage, expected, set_stage, volumes
+from tensorrt_stage import Stage, expected, set_stage, stage_of, volumes
 
 UNVERIFIED = DeviceGate()
 L4 = Target(name="sm89-l4", gpu="NVIDIA L4", compute_capabilities=("8.9",), or_newer=False)
 ELSEWHERE = Site(gpu="NVIDIA L4", compute_capability="8.9", driver="580.65", cuda="13.0")
 
 
-@pytest.fixture(params=["10.3", "rtx-1.7"])
-def stage(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, request.param)
-    yield made
-    made.clear()
+stage = stage_of("10.3", "rtx-1.7")
 
 
 def untouched(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +11,9 @@ pytest.importorskip("onnx", exc_type=ImportError)
 
 from ctedge.errors import InferenceFailed, InvalidBundle
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
-from tensorrt_stage import Stage, expected, set_stage, volumes
+from tensorrt_stage import Stage, expected, stage_of, volumes
 
-
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
-    made = set_stage(monkeypatch, tmp_path, "11")
-    yield made
-    made.clear()
+stage = stage_of("11")
 
 
 def answers(runtime: TensorrtEngine) -> bool:

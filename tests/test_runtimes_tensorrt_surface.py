@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import shutil
 import sys
@@ -73,6 +74,24 @@ def test_what_the_bindings_lack_the_fake_lacks(stage: Stage, context: Any) -> No
     assert not hasattr(stage.trt, "CudaGraphStrategy")
     with pytest.raises(Misuse, match="not played"):
         stage.trt.Builder  # noqa: B018 (asking is the test)
+
+
+NOT_PLAYED: dict[str, Callable[[Any], object]] = {
+    "IExecutionContext.get_tensor_strides": lambda context: context.get_tensor_strides("logit"),
+    "ICudaEngine.name": lambda context: context.engine.name,
+    "EngineInspector.execution_context": (
+        lambda context: context.engine.create_engine_inspector().execution_context
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_PLAYED)
+def test_what_is_not_played_is_noticed_where_its_error_is_swallowed(
+    stage: Stage, context: Any, name: str
+) -> None:
+    with contextlib.suppress(Exception):  # as in a `__del__`
+        NOT_PLAYED[name](context)
+    assert stage.driver.misuse == [f"{name} is not played here"]
 
 
 def test_other_arguments_are_refused(context: Any) -> None:

@@ -25,6 +25,7 @@ from ctedge_training.cli import app
 from ctedge_training.datasets.source import Source
 from ctedge_training.judging.evaluate import evaluate
 from ctedge_training.run import Run
+from folders import contents
 from training_factory import SPLITS, finished_run, noisy_scans, write_noisy_scans
 
 
@@ -104,10 +105,6 @@ def test_data_that_can_hold_no_cache_needs_one_elsewhere(
         evaluate(trained.folder, Source(folder=data, cache=data / ".ctedge-cache"))
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_a_report_takes_the_place_of_an_earlier_one(
     trained: Run, data: Path, tmp_path: Path
 ) -> None:
@@ -149,11 +146,11 @@ def test_a_report_never_replaces_anything_else(
     for name, text in held.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    before = files_of(tmp_path)
+    before = contents(tmp_path)
     with pytest.raises(OutputError, match="holds something else than a report") as caught:
         evaluate(tmp_path / "run", Source(folder=tmp_path / "data"), out=tmp_path)
     assert caught.value.found == named
-    assert files_of(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path) -> None:
@@ -164,16 +161,16 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(tmp_path
     assert "nothing was judged yet" in str(caught.value.fix)
     with pytest.raises(BundleNotFound):  # what comes next
         evaluate(tmp_path / "run", source, out=tmp_path / "new" / "report")
-    assert list(files_of(tmp_path)) == [str(tmp_path / "taken")]
+    assert list(contents(tmp_path)) == ["taken"]
     assert not (tmp_path / "new").exists()
 
 
 def test_a_run_is_no_place_for_its_report(trained: Run, data: Path) -> None:
-    before = files_of(trained.folder)
+    before = contents(trained.folder)
     arguments = ["evaluate", str(trained.folder), "--data", str(data), "-o", str(trained.folder)]
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, OutputError)
-    assert files_of(trained.folder) == before
+    assert contents(trained.folder) == before
     with pytest.raises(OutputError, match="is no folder"):
         evaluate(trained.folder, Source(folder=data), out=trained.folder / "model.json")
 

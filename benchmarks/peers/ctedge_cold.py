@@ -1,6 +1,6 @@
 """One cold answer of ctedge, taken apart: when each part was done, on the system's clock.
 
-    python benchmarks/peers/ctedge_cold.py BUNDLE SCAN.nii.gz [onnxruntime-cpu-fp32]
+    python benchmarks/peers/ctedge_cold.py BUNDLE SCAN.nii.gz onnxruntime-cpu-fp32
 
 Prints {"done": {part: seconds}, "ms": stages that the answer itself reports} as JSON. What `ctedge`
 would import on the way is imported first, so that reading is reading.
@@ -24,7 +24,8 @@ def main() -> None:
     from ctedge.runtimes import choice, open_runtime
 
     DONE[f"import {choice.__name__.partition('.')[0]}"] = time.monotonic()
-    named: Any = dict(zip(("runtime", "device", "precision"), candidate.split("-"), strict=True))
+    parts = candidate.rsplit("-", 2)
+    named: Any = dict(zip(("runtime", "device", "precision"), parts, strict=True))
     __import__(named["runtime"])
     DONE["import the runtime"] = time.monotonic()
     verified = ModelBundle.load(bundle)

@@ -14,7 +14,7 @@ def named(candidate):
     """The options that ask for a candidate; none for "auto"."""
     if candidate == "auto":
         return {}
-    return dict(zip(("runtime", "device", "precision"), candidate.split("-"), strict=True))
+    return dict(zip(("runtime", "device", "precision"), candidate.rsplit("-", 2), strict=True))
 
 
 def load(bundle, candidate="auto"):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ctedge.doors.volume_door import VolumeDoor
 from ctedge.prediction import Prediction, label_of
-
-if TYPE_CHECKING:
-    from ctedge.lungs import AffectedShare
 
 
 class Classifier(VolumeDoor[Prediction]):
@@ -21,9 +18,7 @@ class Classifier(VolumeDoor[Prediction]):
 
     task: ClassVar[str] = "classifier"
 
-    def _result(
-        self, outputs: dict[str, float], lungs: AffectedShare | None, context: dict[str, Any]
-    ) -> Prediction:
+    def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> Prediction:
         negative, positive = self.bundle.labels
         probability, threshold = outputs["probability"], self.bundle.threshold
         return Prediction(

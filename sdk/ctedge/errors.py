@@ -176,11 +176,11 @@ class BundleError(CTEdgeError):
 
 
 class BundleNotFound(BundleError):
-    """No bundle of that path or name."""
+    """No bundle of that path or name, or no finished training in that folder."""
 
 
 class InvalidBundle(BundleError):
-    """The manifest is missing, broken, or of a schema this version does not know."""
+    """A manifest, spec, engine record or run folder is broken, incomplete or of another schema."""
 
 
 class DigestMismatch(BundleError):
@@ -192,7 +192,7 @@ class UnsafeModel(BundleError):
 
 
 class WrongTask(BundleError):
-    """The bundle was made for another door (classifier, severity, slices)."""
+    """The bundle was made for another door (classifier, severity, slices, lungs)."""
 
 
 class EngineMismatch(BundleError):

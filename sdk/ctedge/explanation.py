@@ -22,7 +22,7 @@ from ctedge.montage import drawable, montage_png, require_png, sides_known
 from ctedge.nifti_writer import write_volume
 from ctedge.planes import evenly_spaced
 from ctedge.scan import CTScan
-from ctedge.spec import CANONICAL_AXES, PreprocessSpec
+from ctedge.spec import AXIS_ENDS, CANONICAL_AXES, PreprocessSpec
 
 Floats = npt.NDArray[np.float32]
 
@@ -200,4 +200,4 @@ def _between(values: Floats, axis: int, at: npt.NDArray[np.float64]) -> Floats:
 
 def _axis_of(side: str) -> int:
     """The axis of an LAS array that runs along a side."""
-    return next(axis for axis, pair in enumerate(("LR", "AP", "SI")) if side in pair)
+    return next(axis for axis, pair in enumerate(AXIS_ENDS) if side in pair)

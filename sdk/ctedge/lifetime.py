@@ -1,4 +1,4 @@
-"""A loaded model ends with `close`, and does not follow into a child that is forked."""
+"""A loaded model ends with `close`, or with its program, and does not follow into a fork."""
 
 from __future__ import annotations
 
@@ -95,20 +95,23 @@ def given_to_runtime(
     return work(*args, **named)
 
 
+# Daemon threads share this with the program's end: what a runtime works at, whether the end has
+# begun, and when it waited for it no longer.
 _this_thread = threading.local()
 _running: set[threading.Lock] = set()
 _ending = threading.Event()
 _waited = threading.Event()
-_waited_at: list[float] = []
+_waited_at = 0.0
 
 
 def _hold_up() -> None:
     _waited.wait()
-    time.sleep(max(_waited_at[0] + _HELD_UP_S - time.monotonic(), 0))
+    time.sleep(max(_waited_at + _HELD_UP_S - time.monotonic(), 0))
 
 
 @atexit.register
 def _wait_for_runtimes() -> None:
+    global _waited_at  # noqa: PLW0603
     _ending.set()
     until = time.monotonic() + _PATIENCE_S
     try:
@@ -116,7 +119,7 @@ def _wait_for_runtimes() -> None:
             for running in list(_running):
                 running.acquire(timeout=max(until - time.monotonic(), 0))
     finally:
-        _waited_at.append(time.monotonic())
+        _waited_at = time.monotonic()
         _waited.set()
 
 

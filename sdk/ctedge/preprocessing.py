@@ -21,11 +21,8 @@ import numpy.typing as npt
 from ctedge.planes import in_memory
 from ctedge.resampling import Fetch, Resampling
 from ctedge.scan import CTScan
-from ctedge.spec import CANONICAL_AXES, KERAS_EXAMPLE, PreprocessSpec
+from ctedge.spec import AXIS_ENDS, CANONICAL_AXES, KERAS_EXAMPLE, PreprocessSpec
 from ctedge.taps import Taps
-
-#: The sides that an axis of an LAS array may run towards.
-_SIDES = ("LR", "AP", "SI")
 
 #: Like strides: planes across the third axis, of rows along the first.
 _FROM_FILES = (1, 2, 3)
@@ -120,7 +117,7 @@ def resample(
 
 def _place(axis: int, spec: PreprocessSpec) -> int:
     """Which axis of the output runs along an axis of an LAS array: L or R, A or P, S or I."""
-    return next(place for place, side in enumerate(spec.axes) if side in _SIDES[axis])
+    return next(place for place, side in enumerate(spec.axes) if side in AXIS_ENDS[axis])
 
 
 def _taps(scan: CTScan, axis: int, spec: PreprocessSpec, turned: Collection[int]) -> Taps:

@@ -7,7 +7,6 @@ Keras see the bytes that were checked.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 
 from ctedge.errors import BundleNotFound, DigestMismatch, InvalidBundle
 from ctedge.spec import Spec, spec_from_json
+from ctedge.strict_json import parse_json
 
 SCHEMA_VERSION = 2
 MODEL_FILE = "model.keras"
@@ -104,22 +104,16 @@ def read_run(folder: Path) -> RunFolder:
 def _document(folder: Path) -> dict[str, Any]:
     path = folder / DOCUMENT_FILE
     try:
-        document = json.loads(path.read_bytes(), parse_constant=_no_constant)
-        # What cannot be written again (a lone surrogate) is refused now, not after the conversion.
-        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
-    except (OSError, ValueError, RecursionError) as error:
+        document = parse_json(path.read_bytes())
+    except (OSError, InvalidBundle) as error:
         raise InvalidBundle(
             f"{path} cannot be read",
-            found=error,
+            found=error.found if isinstance(error, InvalidBundle) else error,
             fix="name the folder that `ctedge train` wrote (it holds model.keras and model.json)",
         ) from error
     if not isinstance(document, dict):
         _refuse(folder, "everything", type(document).__name__, "a JSON object")
     return document
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
 
 
 def _keras_bytes(folder: Path, expected: object) -> bytes:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ctedge.doors.volume_door import VolumeDoor
 from ctedge.prediction import SeverityPrediction, severity_category, severity_ctsi
-
-if TYPE_CHECKING:
-    from ctedge.lungs import AffectedShare
 
 
 class SeverityRegressor(VolumeDoor[SeverityPrediction]):
@@ -25,9 +22,7 @@ class SeverityRegressor(VolumeDoor[SeverityPrediction]):
     task: ClassVar[str] = "severity"
     measures_lungs: ClassVar[bool] = True
 
-    def _result(
-        self, outputs: dict[str, float], lungs: AffectedShare | None, context: dict[str, Any]
-    ) -> SeverityPrediction:
+    def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> SeverityPrediction:
         raw = outputs["score"]
         score = min(max(raw, 0.0), 100.0)
         return SeverityPrediction(
@@ -36,6 +31,5 @@ class SeverityRegressor(VolumeDoor[SeverityPrediction]):
             clipped=score != raw,
             category=severity_category(score),
             ctsi=severity_ctsi(score),
-            lungs=lungs,
             **context,
         )

@@ -32,6 +32,9 @@ HU_WINDOW = (-1000.0, 400.0)
 #: voxel axes grow towards the patient's Left, Anterior and Superior side.
 CANONICAL_AXES = "LAS"
 
+#: The ends of each of those axes, either of which an output's axis may grow towards.
+AXIS_ENDS = ("LR", "AP", "SI")
+
 #: No network input is larger, and no window wider: a spec beyond is damaged or hostile.
 MAX_VOXELS = 512**3
 MAX_HU = 1e5

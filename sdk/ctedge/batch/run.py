@@ -31,6 +31,7 @@ from ctedge.batch.workers import Plan
 from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.errors import CTEdgeError, OutputError, RuntimeUnavailable, misnamed_output
 from ctedge.progress import Begin, unseen
+from ctedge.runtimes import Device, RuntimeName
 
 #: What the output's name ends in.
 SUFFIX = ".parquet"
@@ -87,8 +88,8 @@ def run_batch(  # noqa: PLR0913 - one keyword an independent choice
     output: Path,
     *,
     model: str = "pneumonia",
-    device: str = "auto",
-    runtime: str | None = None,
+    device: Device = "auto",
+    runtime: RuntimeName | None = None,
     precision: str | None = None,
     assess: bool = False,
     strict: bool = False,

@@ -13,6 +13,7 @@ import ctedge
 from ctedge.batch.cores import claim_cores
 from ctedge.doors.chosen import predict_chosen
 from ctedge.errors import CTEdgeError, DeviceLost, DigestMismatch, RuntimeUnavailable, WorkerLost
+from ctedge.runtimes import Device, RuntimeName
 
 #: A scan whose worker died is judged once more, by another process.
 ATTEMPTS = 2
@@ -33,8 +34,8 @@ class Plan:
     bundle: str
     model: str
     model_digest: str
-    device: str = "auto"
-    runtime: str | None = None
+    device: Device = "auto"
+    runtime: RuntimeName | None = None
     precision: str | None = None
     assess: bool = False
     strict: bool = False
@@ -122,8 +123,9 @@ class Judge:
                     fix=f"install ctedge {plan.version} on every machine of the cluster",
                 )
             claim_cores(self._threads)
-            kind: Any = {"device": plan.device, "runtime": plan.runtime}
-            door = load_door(plan.bundle, precision=plan.precision, **kind)
+            door = load_door(
+                plan.bundle, device=plan.device, runtime=plan.runtime, precision=plan.precision
+            )
             if door.bundle.digest != plan.model_digest:
                 raise DigestMismatch(
                     f"a worker finds another {plan.model} at {plan.bundle}",

@@ -136,12 +136,12 @@ class VolumeDoor(Door[Result]):
                 explanation = Explanation(cells=cells, scan=scan, spec=self._spec, record=record)
         context = self._context(prepared.source, prepared.clock)
         context |= {"quality": prepared.quality, "explanation": explanation}
-        return self._result(outputs, prepared.share, context)
+        if self.measures_lungs:
+            context["lungs"] = prepared.share
+        return self._result(outputs, context)
 
     @abstractmethod
-    def _result(
-        self, outputs: dict[str, float], lungs: AffectedShare | None, context: dict[str, Any]
-    ) -> Result:
+    def _result(self, outputs: dict[str, float], context: dict[str, Any]) -> Result:
         """Make the door's own result of the network's outputs and what every result says."""
 
 

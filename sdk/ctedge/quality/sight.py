@@ -9,7 +9,7 @@ from ctedge.planes import evenly_spaced
 from ctedge.quality.outline import HU, around, outline
 from ctedge.quality.peaks import air_peak, tissue_peak
 from ctedge.quality.quality import Sight
-from ctedge.spec import CANONICAL_AXES, PreprocessSpec
+from ctedge.spec import AXIS_ENDS, CANONICAL_AXES, PreprocessSpec
 
 #: Rows and columns looked at, and planes: voxels of about 6 x 6 x 12 mm.
 _PLANE_SAMPLES, _HEIGHT_SAMPLES = 64, 24
@@ -77,7 +77,7 @@ def _upright(volume: npt.NDArray[np.float32], spec: PreprocessSpec) -> HU:
     """The input as a view (Z, Y, X) whose axes grow towards Superior, Anterior and Left."""
     places, flips = [], []
     for side in reversed(CANONICAL_AXES):
-        pair = next(pair for pair in ("LR", "AP", "SI") if side in pair)
+        pair = next(pair for pair in AXIS_ENDS if side in pair)
         place = next(axis for axis, end in enumerate(spec.axes) if end in pair)
         places.append(place)
         flips.append(slice(None, None, 1 if spec.axes[place] == side else -1))

@@ -151,12 +151,15 @@ def _parse_header(head: bytes, path: Path) -> Nifti1Header:
 
 def _shape_and_type(header: Nifti1Header, path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
     """Shape and number type of the stored voxels."""
+    shape = tuple(int(n) for n in header.get_data_shape())
     try:
-        shape = tuple(int(n) for n in header.get_data_shape())
         dtype = header.get_data_dtype()
     except KeyError as error:
         raise UnreadableScan(
-            f"{path}: the NIfTI header is broken", found=error, fix=CONVERT
+            f"{path}: the NIfTI header is broken",
+            found=f"datatype {error}",
+            expected="a type of numbers that NIfTI defines",
+            fix=CONVERT,
         ) from error
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]

@@ -222,9 +222,10 @@ def _open_engine(bundle: ModelBundle, runtime: EngineRuntime, precision: str | N
     from ctedge.runtimes.tensorrt_runtime import open_engine
 
     if not list_engines(bundle):
+        wanted = f" --precision {precision}" if precision else ""
         raise RuntimeUnavailable(
             f"{bundle.name} has no engine for {runtime}",
-            fix=f"ctedge export build-engine {bundle.argument} --runtime {runtime}",
+            fix=f"ctedge export build-engine {bundle.argument}{wanted} --runtime {runtime}",
         )
     return open_engine(bundle, runtime=runtime, precision=precision)
 

@@ -26,7 +26,8 @@ NATIVE_INT8 = ("amx_int8", "avx512_vnni", "avx_vnni")
 _ISA_WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
 _ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
-_LEAVE_OUT = "leave precision out to take what works here"
+#: What to do where a precision cannot be had.
+LEAVE_PRECISION_OUT = "leave precision out to take what works here"
 
 #: Where Linux lists the flags.
 CPUINFO = Path("/proc/cpuinfo")
@@ -43,7 +44,7 @@ def require_native(precision: str) -> None:
             "this CPU does not compute in bfloat16",
             found="no instructions for it",
             expected=" or ".join(NATIVE_BF16),
-            fix=_LEAVE_OUT,
+            fix=LEAVE_PRECISION_OUT,
         )
     why = why_int8_saturates() if precision == "int8" else None
     if why is not None:
@@ -51,7 +52,7 @@ def require_native(precision: str) -> None:
             "OpenVINO's int8 saturates on this CPU, and answers otherwise than where it was gated",
             found=why,
             expected=" or ".join(NATIVE_INT8),
-            fix=_LEAVE_OUT,
+            fix=LEAVE_PRECISION_OUT,
         )
 
 

@@ -6,7 +6,7 @@ from ctedge.bundle.model_bundle import ModelBundle
 from ctedge.bundle.variants import FP32
 from ctedge.errors import RuntimeUnavailable
 from ctedge.runtimes.candidate import Candidate
-from ctedge.runtimes.cpu_flags import require_native
+from ctedge.runtimes.cpu_flags import LEAVE_PRECISION_OUT, require_native
 
 #: What a gate needs to run on a candidate, besides the extra `export`.
 _NEEDS = {
@@ -35,7 +35,7 @@ def require_gate(bundle: ModelBundle, candidate: Candidate) -> None:
         f"the gates of {candidate.precision} {'did not pass' if ran else 'never ran'}"
         f" on {candidate.name}",
         found=f"passed on {', '.join(name for name, held in variant.runtimes.items() if held)}",
-        fix="leave precision out to take what works here" if ran else _gating(bundle, candidate),
+        fix=LEAVE_PRECISION_OUT if ran else _gating(bundle, candidate),
     )
 
 

@@ -17,9 +17,9 @@ from ctedge.errors import DeviceLost, InferenceFailed, RuntimeUnavailable
 from ctedge.lifetime import model_closed
 from ctedge.onnx_file.for_cpu import for_onnx_runtime
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
+from ctedge.runtimes.asked import require_batch, require_known
 from ctedge.runtimes.cpu_flags import why_int8_saturates
 from ctedge.runtimes.onnxruntime_package import import_onnxruntime, install_from
-from ctedge.runtimes.outputs import require_known
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -90,7 +90,9 @@ class OnnxRuntime:
         self._lost: str | None = None
         session = self._open(answers_of(model))
         self._session: Any = session
-        self._input = session.get_inputs()[0].name
+        entry = session.get_inputs()[0]
+        self._input = entry.name
+        self._sizes = [size if isinstance(size, int) else None for size in entry.shape[1:]]
         self._answers = [output.name for output in session.get_outputs()]
         self._with_maps: dict[tuple[str, ...], Any] = {}
         self._lock = threading.RLock()  # a signal handler may predict within a prediction
@@ -103,6 +105,7 @@ class OnnxRuntime:
         self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
     ) -> dict[str, npt.NDArray[np.float32]]:
         names = self._answers if outputs is None else list(outputs)
+        require_batch(batch, self._sizes)
         session = self._session_for(names)
         try:
             results = self._results(session, names, batch)

@@ -21,9 +21,9 @@ from ctedge.errors import CTEdgeError, InferenceFailed, RuntimeUnavailable
 from ctedge.lifetime import given_to_runtime, model_closed
 from ctedge.onnx_file.for_cpu import for_openvino
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
-from ctedge.runtimes.cpu_flags import NATIVE_BF16, require_native
+from ctedge.runtimes.asked import require_batch, require_known
+from ctedge.runtimes.cpu_flags import LEAVE_PRECISION_OUT, NATIVE_BF16, require_native
 from ctedge.runtimes.openvino_package import DEVICES, family, openvino_core, require_device
-from ctedge.runtimes.outputs import require_known
 
 _Batch = npt.NDArray[np.float32]
 
@@ -83,11 +83,9 @@ class OpenVinoRuntime:
 
     def run(self, batch: _Batch, *, outputs: Sequence[str] | None = None) -> dict[str, _Batch]:
         names = self._answers if outputs is None else list(outputs)
-        if batch.dtype != np.float32:  # OpenVINO would cast it and say nothing
-            raise InferenceFailed("the network takes float32", found=batch.dtype)
         try:
             network = self._network_for(names)
-            network.require(batch.shape)
+            require_batch(batch, network.sizes)
             answers = network.run(batch)
             return {name: answers[name] for name in names}
         except CTEdgeError:
@@ -153,7 +151,7 @@ class OpenVinoRuntime:
             raise RuntimeUnavailable(
                 f"OpenVINO is not used in {self._precision}",
                 expected=" or ".join(COMPUTES_IN),
-                fix="leave precision out to take what works here",
+                fix=LEAVE_PRECISION_OUT,
             )
         if self._device == "cpu":
             require_native(self._precision)
@@ -165,7 +163,7 @@ class OpenVinoRuntime:
                 "this CPU does not compute in bfloat16",
                 found=", ".join(able),
                 expected=" or ".join(NATIVE_BF16),
-                fix="leave precision out to take what works here",
+                fix=LEAVE_PRECISION_OUT,
             )
 
 
@@ -179,18 +177,9 @@ class _Compiled:
         self._compiled, self._one_by_one = compiled, one_by_one
         self._names = [port.get_any_name() for port in compiled.outputs]
         self._idle: list[Any] = []
-
-    def require(self, shape: tuple[int, ...]) -> None:
-        """Refuse what is no batch of this network; OpenVINO's words for it name no cause."""
-        axes = list(self._compiled.inputs[0].partial_shape)[1:]
-        sizes = [None if axis.is_dynamic else axis.get_length() for axis in axes]
-        fits = len(shape) == len(sizes) + 1 and shape[0] > 0
-        if not fits or any(size not in (None, n) for size, n in zip(sizes, shape[1:], strict=True)):
-            raise InferenceFailed(
-                "the batch does not fit the network",
-                found=shape,
-                expected=f"(1 or more, {', '.join(str(size or 'any') for size in sizes)})",
-            )
+        axes = list(compiled.inputs[0].partial_shape)[1:]
+        #: Of the input, (channel, *axes); None where it takes any.
+        self.sizes = [None if axis.is_dynamic else axis.get_length() for axis in axes]
 
     def run(self, batch: _Batch) -> dict[str, _Batch]:
         try:

@@ -22,8 +22,8 @@ from ctedge.errors import (
 )
 from ctedge.interrupts import interrupts_deferred
 from ctedge.lifetime import forget_frames, model_closed
+from ctedge.runtimes.asked import require_known, require_shape
 from ctedge.runtimes.cuda_memory import Cuda, CudaFailure
-from ctedge.runtimes.outputs import require_known
 from ctedge.runtimes.pinned_inputs import PinnedInputs
 from ctedge.runtimes.tensorrt_lane import Lane, Tensors, kept_log, last_words
 from ctedge.runtimes.tensorrt_pool import Answer, LanePool
@@ -93,12 +93,7 @@ class TensorrtEngine:
                 lost, the model was closed, or this is a child of the process that loaded it.
         """
         tensors = self._tensors
-        if batch.shape[1:] != tensors.shape or not len(batch):
-            raise InferenceFailed(
-                "the batch does not fit the engine",
-                found=batch.shape,
-                expected=f"(1 or more, {', '.join(map(str, tensors.shape))})",
-            )
+        require_shape(batch.shape, tensors.shape)
         names = [name for name in tensors.outputs if name not in MAPS]
         names = names if outputs is None else list(outputs)
         require_known(names, tensors.outputs)

@@ -109,7 +109,7 @@ def read_index(folder: Path, task: Task) -> Store:
         if len({(row["name"], row["slice"]) for row in rows}) != len(rows):
             raise ValueError("a scan is listed twice")
     except InvalidBundle as error:
-        raise _broken(path, f"{error.what}: {error.found}") from error
+        raise _broken(path, str(error.found)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _broken(path, f"{type(error).__name__}: {error}") from error
     answered = [row for row in rows if task.column in row["truth"]]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.spec import HU_WINDOW
+from ctedge.spec import AXIS_ENDS, HU_WINDOW
 from ctedge_training.learning.rotation import ANGLES_DEGREES, rotate, weight_matrix
 
 Floats = npt.NDArray[np.float32]
@@ -144,7 +144,7 @@ def plane_of(axes: str) -> tuple[int, int]:
     Raises:
         ValueError: not one letter each of L or R, A or P, S or I.
     """
-    along = {side: pair for pair in ("LR", "AP", "SI") for side in pair}
+    along = {side: pair for pair in AXIS_ENDS for side in pair}
     order = [along.get(side, "") for side in axes]
     if sorted(order) != ["AP", "LR", "SI"]:
         raise ValueError(f"axes is {axes!r}, not three sides as in 'PLS'")
