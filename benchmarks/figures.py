@@ -36,7 +36,7 @@ def speed_rows() -> Iterator[str]:
     yield f"| {machine_line(document)} | median |"
     yield "| --- | --- |"
     yield (
-        "| preprocess 512 x 512 x 300 int16 to 128 x 128 x 64"
+        "| preprocess 512 x 512 x 300 int16 to 128 x 128 x 64, again and again by itself"
         f" | {median('test_preprocess_keras_example') * 1e3:.1f} ms,"
         f" {preprocess['times_faster']} times faster than the published scipy pipeline"
         f" ({preprocess['published_pipeline_s']:.1f} s),"
@@ -67,9 +67,9 @@ def limit_rows() -> Iterator[str]:
     document = read("cpu")
     yield (
         f"| {machine_line(document)} | one thread | two threads | bytes once | times that |"
-        " wanted | bytes once and arithmetic, each alone |"
+        " wanted | bytes once and arithmetic, each alone | making it a scan, once |"
     )
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for run in document["benchmarks"]:
         laid, _, spec = run["name"].partition("[")[2].rstrip("]").partition("-")
         limits = run["name"].startswith("test_preprocess_and_its_limits")
@@ -79,7 +79,8 @@ def limit_rows() -> Iterator[str]:
         yield (
             f"| {laid} | {facts['one_thread_ms']:.1f} ms | {took_ms:.1f} ms"
             f" | {facts['memory_ms']:.1f} ms | {facts['times_memory']:.1f} | {WANTED_TIMES_MEMORY}"
-            f" | {facts['memory_ms'] + facts['arithmetic_ms']:.1f} ms |"
+            f" | {facts['memory_ms'] + facts['arithmetic_ms']:.1f} ms"
+            f" | {facts['check_ms']:.1f} ms |"
         )
     yield from _below(document)
 

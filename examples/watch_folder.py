@@ -6,7 +6,8 @@ Every folder in INBOX is a study, but hidden ones. Both shipped models judge it 
 kept their names, sizes and times for SECONDS. RESULTS then holds
 
     STUDY.json          both answers, the error and what to do about it, or whose copy it is
-    changed/STUDY.json  files came after the answers: a person decides (remove both: judged again)
+    changed/STUDY.json  files came after the answers, or another patient's under the same name: a
+                        person decides, and a line says so (remove both: judged again)
     .state/             what is remembered of each study, and the lock of who is at it
 
 What was judged is never judged again, also where the same files come under another name; one byte
@@ -15,9 +16,10 @@ cannot be read any more counts as none. Names of over 200 bytes are replaced by 
 Several workers may share one INBOX; copies that arrive in the same moment may both be judged.
 
 A fault of a study is its result; a fault of the machine (disk full, a package missing, a GPU lost)
-ends the worker with exit code 1: let systemd or Docker start it again. A study at which two workers
-ended is given up. SIGTERM and Ctrl-C end the worker after the study at hand. `--once` takes one
-look and ends, for cron.
+ends the worker with exit code 1: let systemd or Docker start it again. Where one study lacked
+memory, open files, a codec or a drive that answers, the others have their turn before. A study at
+which two workers were killed, or lost the GPU, is given up. SIGTERM and Ctrl-C end the worker after
+the study at hand. `--once` takes one look and ends, for cron.
 """
 
 import argparse
@@ -48,6 +50,7 @@ def look_at(study: Path, results: Path, settle: float, models: list[Any]) -> Non
         if not changed_file.exists():
             known = result.get("fingerprint")
             write_atomic(changed_file, json.dumps({"judged": known, "found": mark}))
+            print(f"{study.name!r} changed after it was judged: see {changed_file}", flush=True)
         return
     if mark != memory.get("fingerprint") or memory.get("since", time.time() + 1) > time.time():
         memory = {"fingerprint": mark, "since": time.time(), "tries": 0}
@@ -57,29 +60,50 @@ def look_at(study: Path, results: Path, settle: float, models: list[Any]) -> Non
     # Written before the work: a worker that dies over a study (memory, a GPU) leaves a trace.
     write_atomic(memory_file, json.dumps(memory | {"tries": memory["tries"] + 1}))
     try:
-        if memory["tries"] == 2:
-            raise ctedge.WorkerLost("two workers ended at this study", fix="see their logs")
-        answer = judge_once(study, results, models)
-    except OSError as error:  # of its files: what is written raises OutputError
-        refused = ctedge.UnreadableScan(f"{study}: {error.strerror}", fix="let this user read it")
-        answer = {"error": refused.as_dict()}
+        answer = answer_of(study, results, models, tries=memory["tries"])
+        settled = fingerprint(study) == mark  # else it was still being written after all
+        if settled:
+            found = {"study": study.name, "fingerprint": mark} | answer
+            write_atomic(result_file, json.dumps(found))
     except ctedge.DeviceLost:  # the machine's fault, but a study that does it twice is given up
         raise
-    except ctedge.CTEdgeError as error:
-        if not error.of_one_scan:  # the machine's fault: the study keeps its tries
-            write_atomic(memory_file, json.dumps(memory))
-            raise
-        answer = {"error": error.as_dict()}
-    if fingerprint(study) == mark:  # else it was still being written after all
-        write_atomic(result_file, json.dumps({"study": study.name, "fingerprint": mark} | answer))
+    except (ctedge.CTEdgeError, OSError):  # the machine's fault: the study keeps its tries
+        put_back(memory_file, memory)
+        raise
+    if settled:
         memory_file.unlink()
         said = {"results": "judged", "error": "failed", "copy_of": "known by another name"}
         print(f"{study.name!r} {said[next(iter(answer))]}", flush=True)
 
 
+def put_back(memory_file: Path, memory: dict[str, Any]) -> None:
+    """As if it had not been tried; on a full disk, as if it had not been seen."""
+    try:
+        write_atomic(memory_file, json.dumps(memory))
+    except ctedge.OutputError:
+        memory_file.unlink()
+
+
+def answer_of(study: Path, results: Path, models: list[Any], *, tries: int) -> dict[str, Any]:
+    """Answers, or what is wrong with the study. What is wrong with the machine is raised."""
+    try:
+        if tries >= 2:
+            raise ctedge.WorkerLost("two workers ended at this study", fix="see their logs")
+        return judge_once(study, results, models)
+    except MemoryError as error:
+        raise ctedge.InputError(f"{study}: not enough memory", fix="free some") from error
+    except ctedge.CTEdgeError as error:
+        if error.of_shortage or not error.of_one_scan:
+            raise
+        return {"error": error.as_dict()}
+
+
 def judge_once(study: Path, results: Path, models: list[Any]) -> dict[str, Any]:
     """What both models answer, or the name under which these very files have their answers."""
-    digests = sorted(sha256_of(path) for path in study.rglob("*") if path.is_file())
+    try:
+        digests = sorted(sha256_of(path) for path in files_of(study))
+    except OSError as error:
+        raise unreadable(study, error) from error
     content = hashlib.sha256("".join(digests).encode()).hexdigest()
     twin_file = results / ".state" / f"{content}.twin"
     twin = read_json(twin_file).get("study", study.name)
@@ -99,14 +123,33 @@ def judge(study: Path, models: list[Any]) -> list[dict[str, Any]]:
 def fingerprint(study: Path) -> str | None:
     """Names, sizes and times of all files; None while there are none, or while they vanish."""
     try:
-        files = sorted(path for path in study.rglob("*") if path.is_file())
-        stats = [(str(path.relative_to(study)), path.stat()) for path in files]
+        stats = [(str(path.relative_to(study)), path.stat()) for path in files_of(study)]
     except FileNotFoundError:
         return None
     except OSError as error:  # not to be looked at: so says its result, until that changes
+        refused = unreadable(study, error)
+        if refused.of_shortage:
+            raise refused from error
         return f"unreadable: {error}"
     seen = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest() if seen else None
+
+
+def files_of(study: Path) -> list[Path]:
+    """All its files in order; OSError where a folder cannot be listed (`rglob` skips it)."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    walked = os.walk(study, onerror=refuse)
+    found = (Path(folder, name) for folder, _, names in walked for name in names)
+    return sorted(path for path in found if path.is_file())
+
+
+def unreadable(study: Path, error: OSError) -> ctedge.UnreadableScan:
+    refused = ctedge.UnreadableScan(f"{study}: {error.strerror}", fix="let this user read it")
+    refused.__cause__ = error  # which says whether it is the machine's fault
+    return refused
 
 
 def key(study: Path) -> str:
@@ -139,6 +182,7 @@ def main() -> None:
     first, second = ctedge.Classifier.load("pneumonia"), ctedge.SeverityRegressor.load("severity")
     with first, second:
         while not stop:
+            lacking: list[str] = []
             for study in sorted(options.inbox.iterdir()):
                 if stop or study.name.startswith(".") or not study.is_dir():
                     continue
@@ -146,7 +190,12 @@ def main() -> None:
                 lock_file = state / f"{key(study)}.lock"
                 with lock_file.open("w") as lock, contextlib.suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    look_at(study, options.results, options.settle, [first, second])
+                    try:
+                        look_at(study, options.results, options.settle, [first, second])
+                    except ctedge.InputError as error:  # what it lacked, others may not need
+                        lacking.append(str(error))
+            if lacking:
+                sys.exit("\n".join(lacking))
             if options.once:
                 return
             time.sleep(1)

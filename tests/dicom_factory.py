@@ -29,8 +29,8 @@ AXIAL = (1, 0, 0, 0, 1, 0)
 ORIGIN = (-100.0, -120.0, -300.0)
 STEP_MM = 5.0
 SPACING_MM = (0.8, 0.7)
-#: Of 20 slices of 16 x 16 pixels: a chest by its extent and its field.
-CHEST = {"step": 10.0, "spacing": (16.0, 16.0)}
+#: Of 20 slices of 16 x 16 pixels: a chest by its extent and its field, of one examination.
+CHEST = {"step": 10.0, "spacing": (16.0, 16.0), "study": "1.2.826.0.1.3680043.10.1"}
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 

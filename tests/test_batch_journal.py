@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,10 @@ pytest.importorskip("pyarrow.parquet")
 from batch_here import ASKED, FAILED, journal_of
 from ctedge.batch.journal import folder_of
 from ctedge.errors import OutputError
+
+
+def disk_full(*_args, **_options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture
@@ -58,6 +65,43 @@ def test_a_batch_that_never_began_leaves_nothing(output):
     with pytest.raises(KeyboardInterrupt), journal_of(output):
         raise KeyboardInterrupt
     assert not folder_of(output).exists()
+
+
+def test_a_batch_that_could_not_begin_is_none_that_was_stopped(output):
+    """The disk is full, space is made, and the same command works."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
+    try:
+        with pytest.raises(OutputError, match=r"job\.json"):
+            journal_of(output).__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not folder_of(output).exists()
+    with journal_of(output):
+        pass
+
+
+def test_a_folder_without_room_for_the_lock_is_not_left(output, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", disk_full)
+        with pytest.raises(OutputError, match="No space left"):
+            journal_of(output).__enter__()
+    assert not folder_of(output).exists()
+
+
+def test_what_another_process_began_meanwhile_is_not_removed(output, monkeypatch):
+    """It was stopped between the look at the folder and the lock."""
+    real = Path.mkdir
+
+    def begin_before(path, *arguments, **options):
+        monkeypatch.setattr(Path, "mkdir", real)
+        with journal_of(output, asked=ASKED | {"model": "other"}) as journal:
+            journal.add(0, FAILED)
+
+    monkeypatch.setattr(Path, "mkdir", begin_before)
+    with pytest.raises(OutputError, match="begun with something else"):
+        journal_of(output).__enter__()
+    assert (folder_of(output) / "journal.jsonl").exists()
 
 
 def test_a_link_in_the_place_of_the_journal_is_refused(output, tmp_path):

@@ -18,6 +18,7 @@ from ctedge.batch.cores import claim_cores
 from ctedge.batch.results import columns_of, write_results
 from ctedge.batch.table import read_table
 from ctedge.batch.workers import described, lost
+from ctedge.doors import by_task
 
 
 @pytest.fixture
@@ -63,6 +64,21 @@ def test_a_worker_that_is_not_like_the_others_ends_the_batch(tmp_path):
         ({"device": "cuda"}, "RuntimeUnavailable"),
     ):
         assert judged(judge_of(bundle, changes), tmp_path)["fatal"]["type"] == kind
+
+
+def test_a_worker_loads_its_model_once_and_not_for_every_scan(tmp_path, monkeypatch):
+    bundle = write_tiny(tmp_path / "tiny.ctedge")
+    load, loaded = by_task.load_door, []
+
+    def counted(*asked, **options):
+        loaded.append(asked)
+        return load(*asked, **options)
+
+    monkeypatch.setattr(by_task, "load_door", counted)
+    judge, scan = judge_of(bundle, {}), write_table(tmp_path).with_name("a.nii.gz")
+    first, second = judged(judge, scan), judged(judge, scan)
+    assert first["answer"]["probability"] == second["answer"]["probability"]
+    assert loaded == [(str(bundle.path),)]
 
 
 def test_any_error_of_one_scan_is_told():

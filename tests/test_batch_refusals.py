@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,7 @@ from batch_here import write_table
 from bundle_factory import write_tiny
 from command_here import call
 from ctedge.batch import run_batch
+from ctedge.batch.cluster import crew_of
 from ctedge.batch.journal import folder_of
 from ctedge.errors import MissingExtra, OutputError, RuntimeUnavailable, WrongTask
 
@@ -81,3 +84,24 @@ def test_nobody_at_the_address_is_told_soon(tmp_path, table, output):
             run_batch(table, output, model=str(bundle), address=address)
         assert "ray start" in caught.value.fix
     assert not folder_of(output).exists()
+
+
+def test_a_second_ctrl_c_while_ray_ends_leaves_no_folder(tmp_path, monkeypatch):
+    made = []
+
+    def interrupted(**_options):
+        raise KeyboardInterrupt
+
+    ray = SimpleNamespace(
+        init=lambda **options: made.append(Path(options["_temp_dir"])),
+        nodes=interrupted,
+        shutdown=interrupted,
+    )
+    monkeypatch.setattr("ctedge.batch.cluster.require", lambda *_, **__: ray)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with (
+        pytest.raises(KeyboardInterrupt),
+        crew_of(None, workers=1, threads=1, device="cpu"),
+    ):
+        pass
+    assert [folder.exists() for folder in made] == [False]

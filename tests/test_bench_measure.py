@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ctedge.bench.shown import Shown
 from ctedge.bench.table import report_lines
 from ctedge.classifier import Classifier
 from ctedge.scan import CTScan
+from patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_patient(tmp_path_factory.mktemp("scans"))
+
+
+def played_scan() -> Shown:
+    scan = np.random.default_rng(4).integers(-1024, 1500, (20, 20, 20)).astype(np.int16)
+    return Shown(source=CTScan.from_array(scan), shape=scan.shape)
 
 
 def test_the_samples_are_those_that_the_summary_is_of(bundle, scan):
@@ -59,14 +66,30 @@ def test_the_time_budget_ends_the_repeats_but_not_before_there_is_a_spread(bundl
     assert only.summaries["total"].n == LEAST_REPEATS
 
 
+def test_the_warm_up_is_of_real_answers_and_none_of_them_is_timed(bundle, scan, monkeypatch):
+    settings = Settings(repeats=3, warm_up=4, seconds=4 * PATIENCE_S)
+    answered, predict = [], Classifier.predict
+
+    def counted(door, *asked, **options):
+        answered.append(predict(door, *asked, **options))
+        return answered[-1]
+
+    monkeypatch.setattr(Classifier, "predict", counted)
+    (only,) = bench(bundle, scan, runtime="onnxruntime", settings=settings).runs
+    assert len(answered) == 1 + settings.warm_up + settings.repeats
+    assert only.warm_up == settings.warm_up
+    timed = [one.timings_ms["total"] for one in answered[-settings.repeats :]]
+    assert only.samples_ns["total"] / 1e6 == pytest.approx(timed, abs=1e-3)
+
+
 def test_scattered_answers_are_called_unstable_and_even_ones_are_not():
-    even = run_of(inference=[10.0, 10.1, 9.9], total=[20.0, 20.1, 19.9])
-    assert even.summaries["inference"].cv < UNSTABLE_CV
-    assert even.warnings == ()
-    scattered = run_of(inference=[10.0, 10.1, 9.9], total=[20.0, 22.0, 18.0])
-    (warning,) = scattered.warnings
-    assert warning.startswith("unstable: answers vary in total by 10.0% (more than 2.5%);")
-    assert "taskset" in warning
+    even = {"inference": [10.0, 10.1, 9.9], "total": [20.0, 20.1, 19.9]}
+    assert run_of(**even).summaries["inference"].cv < UNSTABLE_CV
+    assert run_of(**even).warnings == ()
+    for stage, samples in {"inference": [10.0, 11.0, 9.0], "total": [20.0, 22.0, 18.0]}.items():
+        (warning,) = run_of(**even | {stage: samples}).warnings
+        assert warning.startswith(f"unstable: answers vary in {stage} by 10.0% (more than 2.5%);")
+        assert "taskset" in warning
 
 
 @pytest.mark.parametrize(("factor", "said"), [(LAUNCHES - 0.1, True), (LAUNCHES + 0.1, False)])
@@ -80,17 +103,21 @@ def test_launches_dominate_where_asking_takes_a_third_of_the_run(factor, said):
 
 def test_an_engine_tells_what_runs_on_the_device(monkeypatch, tmp_path):
     from tensorrt_fake import SURFACES
-    from tensorrt_stage import set_stage
+    from tensorrt_stage import expected, set_stage
 
     stage = set_stage(monkeypatch, tmp_path, next(iter(SURFACES)))
     engine = stage.open()
     door = Classifier(stage.bundle, engine)
-    scan = np.random.default_rng(4).integers(-1024, 1500, (20, 20, 20)).astype(np.int16)
-    shown = Shown(source=CTScan.from_array(scan), shape=scan.shape)
-    found = measure(door, engine, shown, QUICK, loaded="played", load_ms=0.0)
+
+    def slow(batch):
+        time.sleep(0.021)  # on the played device: when it is waited for
+        return expected(batch)
+
+    stage.network.answer = slow
+    found = measure(door, engine, played_scan(), QUICK, loaded="played", load_ms=0.0)
     stages = found.summaries
     assert stages["device"].n == stages["launch"].n == stages["inference"].n == QUICK.repeats
-    assert (found.samples_ns["device"] >= found.samples_ns["launch"]).all()
+    assert (found.samples_ns["device"] - found.samples_ns["launch"] >= 20_000_000).all()
     stage.clear()
 
 

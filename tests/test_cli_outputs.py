@@ -236,3 +236,9 @@ def test_one_file_of_a_series_is_not_told_as_several(tmp_path):
     answer = call("assess", tmp_path)
     assert "(1 file)" in answer.stderr
     assert "(2 files)" in answer.stderr
+
+
+def test_no_name_in_an_error_becomes_a_picture(tmp_path):
+    answer = call("predict", tmp_path / "a:x:[b]:100:.nii")
+    assert answer.returncode == 1
+    assert "a:x:[b]:100:.nii: no such file" in answer.stderr

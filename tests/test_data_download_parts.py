@@ -173,6 +173,12 @@ def test_two_downloads_of_one_file_do_not_mix(site, target, line):
     assert target.read_bytes() == BODY
 
 
+def test_a_broken_pipe_is_no_disk_that_is_full(target):
+    """Whoever read the progress has ended."""
+    with pytest.raises(BrokenPipeError), open_part(target):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def test_a_full_disk_keeps_the_part(site, target, line, monkeypatch):
     class Full:
         """A stream whose disk holds three chunks."""

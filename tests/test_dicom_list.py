@@ -146,7 +146,7 @@ def test_series_of_other_modalities_are_rows(tmp_path, hu):
 
 def test_a_series_uid_of_two_studies_is_named_with_its_study(tmp_path, hu):
     for study in ("1.2.3", "1.2.5"):
-        write_series(tmp_path / study, hu, study=study, series="1.9", **CHEST)
+        write_series(tmp_path / study, hu, series="1.9", **(CHEST | {"study": study}))
     assert [row["series"] for row in listed(tmp_path)["series"]] == ["1.2.3/1.9", "1.2.5/1.9"]
 
 

@@ -84,6 +84,21 @@ def test_the_chest_is_chosen(tmp_path, hu, case):
     assert choose(tmp_path) == (16, 15, 20)
 
 
+def test_an_earlier_examination_is_not_chosen_for_its_thinner_slices(tmp_path, hu):
+    write_series(tmp_path / "today", hu, **CHEST)
+    before = CHEST | {"study": "1.2.826.0.1.3680043.10.2"}
+    write_series(tmp_path / "before", hu.repeat(2, axis=0), **(before | {"step": 5.0}))
+    with pytest.raises(IrregularSeries, match="several examinations") as caught:
+        read_scan(tmp_path, select="chest")
+    for folder in ("today", "before"):
+        assert uid_of(tmp_path / folder) in str(caught.value.found)
+    assert "series=" in caught.value.fix
+    named = read_scan(tmp_path, series=uid_of(tmp_path / "today"), select="chest")
+    assert named.shape == (16, 16, 20)
+    write_series(tmp_path / "today" / "scout", hu[:1], **before)  # no chest to choose between
+    assert read_scan(tmp_path / "today", select="chest").shape == (16, 16, 20)
+
+
 def test_a_series_that_says_chest_comes_first(tmp_path, hu):
     write_series(tmp_path / "a", hu, **CHEST)
     write_series(tmp_path / "b", hu[:, :15], BodyPartExamined="LUNG", **CHEST)
@@ -93,7 +108,8 @@ def test_a_series_that_says_chest_comes_first(tmp_path, hu):
 def test_of_thick_and_thin_slices_the_thin_ones_are_chosen(rng):
     def series(count: int, rows: int) -> list:
         pixels = rng.integers(-1000, 1000, (count, rows, 12)).astype(np.int16)
-        return slices(pixels, step=200.0 / count, spacing=(20.0, 20.0))
+        chest = CHEST | {"step": 200.0 / count, "spacing": (20.0, 20.0)}
+        return slices(pixels, **chest)
 
     thick, thin, noisy = series(20, 13), series(133, 12), series(250, 11)  # 10, 1.5 and 0.8 mm
     assert choose([*thick, *noisy]) == (12, 11, 250)

@@ -152,6 +152,9 @@ def test_medians_and_least_times_that_disagree_are_unsteady(tables, document):
 def test_tables_are_whole_and_a_missing_peer_stands_in_them(tables, document):
     page = tables.page(PAGE, document)
     assert f"| {TORCH} | missing: no torch |" in page
+    took_part = [line.split("|")[1].strip() for line in tables.peer_rows(tables.View(document))]
+    assert took_part[2:] == [PUBLISHED, TORCH, BF16, INT8]
+    assert f"| {TORCH} | | | missing: no torch |" in page
     assert "(117x)" in page  # 8.2 s in memory against 70 ms
     for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
         widths = {len(re.findall(r"\|", line)) for line in table.splitlines()}

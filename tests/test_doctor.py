@@ -18,9 +18,10 @@ from command_here import call
 from conftest import REPOSITORY
 from ctedge import ModelBundle, diagnosis
 from ctedge.bundle import files as shipped
-from ctedge.diagnosis import PACKAGES, Finding, examine
+from ctedge.diagnosis import IMPORTED, PACKAGES, Finding, examine
 from ctedge.engines.machine import Machine
 from ctedge.errors import RuntimeUnavailable
+from ctedge.extras import MORE_OF_BOTH, version_of
 from ctedge.runtimes.choice import choose
 from cuda_fake import FakeDriver
 from cuda_header import FakeNvml
@@ -81,6 +82,30 @@ def test_a_tensorrt_that_breaks_while_it_is_imported_is_named(
     assert "ctedge[tensorrt]" in str(found.fix)
     assert "tensorrt" not in Machine.here().versions
     sys.modules.pop("tensorrt", None)  # before the patch puts back what was there
+
+
+@pytest.mark.parametrize(("name", "module"), IMPORTED.items(), ids=list(IMPORTED))
+def test_a_package_that_cannot_be_imported_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    if version_of(name) is None:
+        pytest.skip(f"{name} is not installed")
+    assert row(name).state == "ok"
+    package = module.partition(".")[0]
+    (tmp_path / f"{package}.py").write_text("raise ImportError('[a:x:b] libz.so.9')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for loaded in [one for one in sys.modules if one.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, loaded)
+    found = row(name)
+    assert found.state == "broken"
+    assert "ImportError: [a:x:b] libz.so.9" in found.detail
+    assert str(found.fix).startswith(f"pip uninstall -y {name}; pip install ")
+    answer = call("doctor")
+    assert answer.returncode == 1
+    assert f"!!  {name}" in answer.stdout
+    assert "[a:x:b]" in answer.stdout
+    (tmp_path / f"{package}.py").write_text("raise MemoryError\n")
+    assert row(name).fix == MORE_OF_BOTH
 
 
 def test_one_that_is_not_there_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

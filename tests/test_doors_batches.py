@@ -214,3 +214,23 @@ def test_the_wait_for_ones_turn_counts_for_nothing(open_tiny, scans, monkeypatch
 def test_slices_are_named_off_the_event_loop_too(open_tiny, scans):
     answer = asyncio.run(open_tiny(SliceClassifier).predict_async(scans[0], slices=[3, 5]))
     assert [one.index for one in answer.slices] == [3, 5]
+
+
+def test_a_batch_prepares_the_next_scan_while_one_is_judged(open_tiny, scans, monkeypatch):
+    door, begun_next = open_tiny(), threading.Event()
+    begun, go = held_up(door, monkeypatch)
+
+    class Next:
+        def __array__(self, dtype=None, copy=None):
+            begun_next.set()
+            return scans[1]
+
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(door.predict_batch, [scans[0], Next()])
+        try:
+            assert begun.wait(PATIENCE_S)
+            assert begun_next.wait(PATIENCE_S)
+            assert not answers.done()
+        finally:
+            go.set()
+        assert len(answers.result()) == 2

@@ -78,7 +78,9 @@ def test_a_study_is_judged_once_and_a_broken_one_stops_nothing(desk, exported):
     deliver(exported, desk.inbox / "a", last=-1)  # what failed is tried again when its files change
     (desk.inbox / "b" / "late.dcm").write_bytes(b"late")
     (desk.inbox / "a" / "broken.dcm").unlink()
-    assert desk.look() == ["'a' judged"]
+    changed = f"'b' changed after it was judged: see {desk.results / 'changed' / 'b.json'}"
+    assert desk.look() == ["'a' judged", changed]
+    assert desk.look() == []  # said once
     assert (desk.results / "b.json").stat() == before
     changed = json.loads((desk.results / "changed" / "b.json").read_text())
     assert changed["judged"] == desk.result("b")["fingerprint"] != changed["found"]
@@ -157,7 +159,8 @@ def test_the_same_files_under_another_name_are_not_judged_again(desk, exported):
     assert "results" not in desk.result("second")
     assert desk.look() == []
     (desk.inbox / "second" / "late.dcm").write_bytes(b"late")
-    assert desk.look() == []
+    (said,) = desk.look()
+    assert said.startswith("'second' changed after it was judged")
     assert (desk.results / "changed" / "second.json").exists()
     (desk.results / "first.json").unlink()  # removed, it is judged again, and is nobody's copy
     assert desk.look() == ["'first' judged"]

@@ -89,6 +89,20 @@ def test_the_shipped_bundles_are_read() -> None:
         assert set(ModelBundle.load(name).variants) <= set(VARIANT_TOLERANCES)
 
 
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_the_shipped_bundles_carry_fp16_and_int8_with_their_gates_passed(name: str) -> None:
+    """On what the choice of a runtime comes to (INT8), and on its reference (FP16)."""
+    bundle = ModelBundle.load(name)
+    assert {one: dict(bundle.variant(one).runtimes) for one in bundle.variants} == {
+        "fp16": {"onnxruntime-cpu-fp16-rounded": True},
+        "int8": {"openvino-cpu-int8": True, "onnxruntime-cpu-int8": True},
+    }
+
+
+def test_both_models_are_shipped() -> None:
+    assert sorted(shipped_bundles()) == ["pneumonia", "severity"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [

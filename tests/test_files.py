@@ -165,6 +165,38 @@ def test_nothing_else_is_removed(tmp_path):
     assert names_in(target) == ["kept"]
 
 
+def denied(*_args, **_options):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_a_clean_up_that_fails_does_not_hide_the_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", disk_full)
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(OutputError, match="No space left"):
+        write_atomic(tmp_path / "a.json", "new")
+
+
+def test_a_folder_that_cannot_be_listed_is_written_all_the_same(tmp_path, monkeypatch):
+    """As with mode 0333: there is nothing to synchronise its names by."""
+    real = os.open
+
+    def open_if_listed(path, *arguments, **options):
+        return denied() if path == tmp_path else real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_if_listed)
+    write_atomic(tmp_path / "a.json", "new")
+    with atomic_folder(tmp_path / "folder"):
+        pass
+    assert names_in(tmp_path) == ["a.json", "folder"]
+
+
+def test_a_broken_pipe_is_no_disk_that_is_full(tmp_path):
+    """The block tells of its progress to a program that has ended."""
+    with pytest.raises(BrokenPipeError), atomic_file(tmp_path / "a.json"):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+    assert names_in(tmp_path) == []
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX")
 def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
     pipe, link = tmp_path / "pipe", tmp_path / "link"

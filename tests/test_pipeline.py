@@ -14,6 +14,7 @@ import pytest
 from bundle_factory import write_tiny
 from conftest import REPOSITORY
 from ctedge.errors import InferenceFailed, UnreadableScan
+from ctedge.lifetime import forget_frames
 from ctedge.pipeline import InStep
 from ctedge.uses import Uses
 from patience import PATIENCE_S
@@ -136,11 +137,28 @@ def test_a_kept_error_does_not_hold_the_scan():
     def read(_n):
         scan = Scan()
         held.append(weakref.ref(scan))
-        raise UnreadableScan("one")
+        [damaged(scan) for _ in "a function of its own, which closes over the scan, until 3.12"]
+
+    def damaged(_scan):
+        def found():
+            raise ValueError(repr(_scan))  # closes over it, in every Python
+
+        try:
+            found()
+        except ValueError as error:
+            raise UnreadableScan("one", found=error) from error
 
     (error,) = InStep([1], read, same)
-    assert error.__traceback__ is not None
     assert [reference() for reference in held] == [None]
+    assert isinstance(error.__cause__, ValueError)
+    assert "Scan object" in str(error)
+
+
+def test_an_error_that_is_not_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError) as met:
+        raise ZeroDivisionError
+    forget_frames(met.value)
+    assert met.value.__traceback__ is not None
 
 
 @pytest.mark.parametrize("where", ["prepare", "judge", "items"])

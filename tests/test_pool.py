@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -83,6 +84,27 @@ class Unhurried(list[int]):
 def test_one_lost_while_work_is_handed_out_is_the_same_error() -> None:
     with pytest.raises(WorkerLost, match="fewer workers"):
         list(pool.each(die, Unhurried(range(3000)), workers=2))  # half a minute, if none is lost
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are started in another way")
+@pytest.mark.parametrize("missing", ["manager", "feeder", "second_process"])
+@pytest.mark.parametrize("who", ["pool", "feeder"])
+def test_too_few_threads_or_processes_are_an_error_of_ours(missing: str, who: str) -> None:
+    """In a process of its own: it hung for ever, or at its end waited for a worker."""
+    if who == "feeder" and importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    script = Path(__file__).parent / "pool_starved.py"
+    answer = subprocess.run(
+        [sys.executable, script, missing, who],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert answer.returncode == 0, (answer.returncode, answer.stderr)
+    assert answer.stdout.startswith("RuntimeUnavailable 0 "), answer.stdout
+    assert "ulimit -u" in answer.stdout
+    assert "fewer workers" in answer.stdout
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals by thread are POSIX")

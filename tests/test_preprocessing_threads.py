@@ -14,7 +14,7 @@ from ctedge.planes import PlanesInMemory
 from ctedge.preprocessing import resample
 from ctedge.resampling import VOXELS_A_THREAD
 from ctedge.spec import PreprocessSpec
-from patience import wait_for
+from patience import PATIENCE_S, wait_for
 
 #: Both orders of axes, small, and the one with a mask; the slowest axis makes five shares or more.
 ROWS_FIRST = replace(KERAS_EXAMPLE, name="rows first", shape=(44, 48, 40))
@@ -123,18 +123,30 @@ def test_an_error_in_any_thread_is_raised_and_leaves_none_behind(voxels, threads
 
 
 def test_where_no_third_thread_starts_what_the_second_saw_counts(voxels, monkeypatch):
-    start, begun = threading.Thread.start, []
+    start, begun, here = threading.Thread.start, [], threading.current_thread()
     out = np.full(ROWS_FIRST.shape, np.nan, np.float32)
+    tried = threading.Event()
+
+    class Held(np.ndarray):
+        """The second thread is at work until a third is tried: one that is idle would be taken."""
+
+        def __getitem__(self, key):
+            if isinstance(key, int) and threading.current_thread() is not here:
+                tried.wait(PATIENCE_S)
+            return np.asarray(self)[key] if isinstance(key, int) else super().__getitem__(key)
 
     def scarce(thread: threading.Thread) -> None:
         begun.append(thread)
         if len(begun) > 1:
+            tried.set()
             wait_for(lambda: not np.isnan(out).any())  # the second does all of it
             raise RuntimeError("can't start new thread")
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", scarce)
-    found = resample(CTScan.from_array(voxels), ROWS_FIRST, threads=3, out=out)
+    held = PlanesInMemory(voxels.view(Held))
+    scan = replace(CTScan.from_array(voxels), planes=held)
+    found = resample(scan, ROWS_FIRST, threads=3, out=out)
     assert len(begun) == 2
     alone = resample(CTScan.from_array(voxels), ROWS_FIRST, threads=1)
     assert (found.lowest_hu, found.highest_hu) == (alone.lowest_hu, alone.highest_hu)
@@ -156,3 +168,17 @@ def test_many_callers_at_once_get_the_answer_of_one(voxels):
         found = list(pool.map(lambda one: resample(one, ROWS_FIRST, threads=4).volume, scans))
     assert all(np.array_equal(one, alone) for one in found)
     assert set(threading.enumerate()) <= before
+
+
+def test_a_large_array_is_worth_a_thread(monkeypatch):
+    start, begun = threading.Thread.start, []
+
+    def watched(thread: threading.Thread) -> None:
+        begun.append(thread.name)
+        start(thread)
+
+    large = np.zeros((256, 256, 128), np.int16)
+    monkeypatch.setattr("ctedge.resampling.usable_cpus", lambda: 2)
+    monkeypatch.setattr(threading.Thread, "start", watched)
+    resample(CTScan.from_array(large), KERAS_EXAMPLE)
+    assert [name.rpartition("_")[0] for name in begun] == ["ctedge-preprocess"]

@@ -48,8 +48,11 @@ def written_by_one(
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        try:
+            with contextlib.suppress(OSError):  # a file that nobody holds is no lock
+                path.unlink()
+        finally:
+            os.close(descriptor)
         with contextlib.suppress(OSError):  # what was written is in them
             for folder in missing:
                 folder.rmdir()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ctedge.bundle.files import shipped_bundles
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.errors import CTEdgeError, RuntimeUnavailable, counted
-from ctedge.extras import INSTALL_AGAIN, install_line, version_of
+from ctedge.errors import BundleError, CTEdgeError, RuntimeUnavailable, counted
+from ctedge.extras import INSTALL_AGAIN, MORE_OF_BOTH, install_line, version_of
 
 if TYPE_CHECKING:
     from ctedge.runtimes.choice import Verdict
@@ -41,6 +41,18 @@ PACKAGES = (
     ("dask", "training on a cluster", "cluster"),
     ("distributed", "training on a cluster", "cluster"),
 )
+
+#: What of them is imported, to see whether it can be: what a prediction may need, none of it slow.
+IMPORTED = {
+    "nibabel": "nibabel",
+    "isal": "isal.isal_zlib",
+    "pydicom": "pydicom",
+    "imagecodecs": "imagecodecs",
+    "dicom-anonymizer": "dicomanonymizer",
+    "pillow": "PIL.Image",
+    "scipy": "scipy.ndimage",
+    "pyarrow": "pyarrow",
+}
 
 State = Literal["ok", "missing", "broken"]
 
@@ -103,7 +115,7 @@ def _packages() -> list[Finding]:
         if error is not None:
             findings.append(_misfit(name, error))
         elif version is not None:
-            findings.append(Finding(subject=name, state="ok", detail=f"{version}, for {purpose}"))
+            findings.append(_imported(name, f"{version}, for {purpose}", extra))
         else:
             findings.append(
                 Finding(
@@ -114,6 +126,23 @@ def _packages() -> list[Finding]:
                 )
             )
     return findings
+
+
+def _imported(name: str, detail: str, extra: str | None) -> Finding:
+    """Of a package that is installed: whether it can be imported, where that is looked at."""
+    from ctedge.extras import import_package, short_of
+
+    try:
+        if name in IMPORTED:
+            import_package(IMPORTED[name])
+    except Exception as error:  # noqa: BLE001 - a damaged package may raise anything
+        return Finding(
+            subject=name,
+            state="broken",
+            detail=" ".join(f"{detail}: {type(error).__name__}: {error}".split()),
+            fix=short_of(error) or f"pip uninstall -y {name}; {_line_that_adds(name, extra, {})}",
+        )
+    return Finding(subject=name, state="ok", detail=detail)
 
 
 def _onnxruntime(*, needed: bool) -> list[Finding]:
@@ -170,6 +199,9 @@ def _openvino() -> Finding:
             fix=error.fix,
         )
     version = version_of("openvino") or "of unknown version"
+    if not found:  # of a plug-in that lacks memory or threads OpenVINO says nothing
+        detail = f"{version}, finds no device at all; {purpose}"
+        return Finding(subject="openvino", state="broken", detail=detail, fix=MORE_OF_BOTH)
     return Finding(subject="openvino", state="ok", detail=f"{version}, finds {found}; {purpose}")
 
 
@@ -228,7 +260,8 @@ def _bundle(name: str) -> list[Finding]:
     try:
         verdicts = survey(ModelBundle.load(name))
     except CTEdgeError as error:
-        fix = INSTALL_AGAIN if name in shipped_bundles() else error.fix
+        shipped = isinstance(error, BundleError) and name in shipped_bundles()
+        fix = INSTALL_AGAIN if shipped else error.fix
         detail = error.in_one_line(expected=True)
         return [Finding(subject=subject, state="broken", detail=detail, fix=fix)]
     taken = [verdict.candidate for verdict in verdicts if verdict.state == "taken"]

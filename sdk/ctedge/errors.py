@@ -34,7 +34,13 @@ A message says what happened, what was found against what was expected, and what
 
 from __future__ import annotations
 
+import errno
 import re
+
+#: Of an OSError: too many open files, which leaves no scan readable; and what may pass, no memory,
+#: a drive that is gone or does not answer.
+_OF_ALL = {errno.EMFILE, errno.ENFILE}
+_SHORTAGES = _OF_ALL | {errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 
 
 class CTEdgeError(Exception):
@@ -48,12 +54,11 @@ class CTEdgeError(Exception):
 
     Attributes:
         exit_code: of the command line.
-        of_one_scan: the failure of the scan at hand, whose neighbours may well be judged; else it
-            is the model's or the machine's, and they would all fail of it.
     """
 
     exit_code = 1
-    of_one_scan = False
+    _of_one_scan = False
+    _of_shortage = False
 
     def __init__(
         self,
@@ -68,6 +73,22 @@ class CTEdgeError(Exception):
         self.expected = expected
         self.fix = fix
         super().__init__(what)
+
+    @property
+    def of_one_scan(self) -> bool:
+        """The failure of the scan at hand, whose neighbours may well be judged; else it is the
+        model's or the machine's (too many open files), and they would all fail of it.
+        """
+        return self._of_one_scan and not _numbers(self) & _OF_ALL
+
+    @property
+    def of_shortage(self) -> bool:
+        """The machine lacked memory, open files, a drive or a codec, and with it the scan may be
+        judged later. It may be `of_one_scan` too: a smaller one, or one on another drive, may well
+        be judged.
+        """
+        lacked_memory = any(isinstance(cause, MemoryError) for cause in _causes(self))
+        return self._of_shortage or lacked_memory or bool(_numbers(self) & _SHORTAGES)
 
     def __str__(self) -> str:
         lines = [self.what.replace("\n", "\\n")]  # a file's name may hold one, and pose as advice
@@ -87,7 +108,8 @@ class CTEdgeError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive a process pool otherwise.
         plain = [None if part is None else str(part) for part in (self.found, self.expected)]
-        return (_rebuild, (type(self), self.what, *plain, self.fix))
+        kind = {"_of_one_scan": self.of_one_scan, "_of_shortage": self.of_shortage}
+        return (_rebuild, (type(self), self.what, *plain, self.fix), kind)
 
     def as_dict(self) -> dict[str, str | None]:
         """The error as plain JSON values: type, what, found, expected, fix."""
@@ -99,6 +121,15 @@ class CTEdgeError(Exception):
             "expected": None if self.expected is None else str(self.expected),
             "fix": self.fix,
         }
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    cause = error.__cause__
+    return [] if cause is None else [cause, *_causes(cause)]
+
+
+def _numbers(error: BaseException) -> set[int | None]:
+    return {cause.errno for cause in _causes(error) if isinstance(cause, OSError)}
 
 
 def printable(text: str) -> str:
@@ -123,6 +154,15 @@ def misnamed_output(
     return error
 
 
+def unusable_model(
+    what: str, *, found: object = None, expected: object = None, fix: str
+) -> InferenceFailed:
+    """The error of a model that answers nobody here, whatever the scan: `of_one_scan` is False."""
+    error = InferenceFailed(what, found=found, expected=expected, fix=fix)
+    error._of_one_scan = False
+    return error
+
+
 def _rebuild(
     kind: type[CTEdgeError], what: str, found: object, expected: object, fix: str | None
 ) -> CTEdgeError:
@@ -132,7 +172,7 @@ def _rebuild(
 class InputError(CTEdgeError):
     """Something is wrong with the scan that was given."""
 
-    of_one_scan = True
+    _of_one_scan = True
 
 
 class ScanNotFound(InputError):
@@ -153,6 +193,11 @@ class IrregularSeries(InputError):
 
 class CodecUnavailable(InputError):
     """Nothing that is installed decodes this DICOM transfer syntax."""
+
+    @property
+    def of_shortage(self) -> bool:
+        """A package that decodes it is missing; of what none decodes, the scan is to blame."""
+        return self._of_shortage or "pip install" in (self.fix or "")
 
 
 class NonFiniteVoxels(InputError):
@@ -214,7 +259,7 @@ class BuildFailed(CTEdgeError):
 class InferenceFailed(CTEdgeError):
     """No answer came: the network failed, gave none, was closed, forked or copied; no thread."""
 
-    of_one_scan = True
+    _of_one_scan = True
 
 
 class DeviceLost(InferenceFailed):
@@ -223,7 +268,7 @@ class DeviceLost(InferenceFailed):
     A new process may find it well again.
     """
 
-    of_one_scan = False
+    _of_one_scan = False
 
 
 class MissingExtra(CTEdgeError):
@@ -241,7 +286,7 @@ class OutputError(CTEdgeError):
 class WorkerLost(CTEdgeError):
     """A worker process ended before its work was done: killed, or out of memory."""
 
-    of_one_scan = True
+    _of_one_scan = True
 
 
 class GateFailed(CTEdgeError):

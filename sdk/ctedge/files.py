@@ -2,7 +2,8 @@
 
 A process that is killed cannot clear up. Its temporary files say whose they are, and the next
 process that writes in their folder removes them: those of a process of this very system that is no
-more, and no others. Those of another machine on a shared disk, or from before a restart, stay.
+more, and no others. Those of another machine on a shared disk, or from before a restart, stay. So
+does a folder that was set aside to be replaced, while nothing stands in its place.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctedge.errors import OutputError
+from ctedge.interrupts import interruptions_let_through, interrupts_deferred
 
 _CHUNK_BYTES = 1 << 20
 
 #: Before a temporary name. What else lies beside it is nobody's to remove.
 _PARTIAL = ".partial"
+#: Before the name of a folder that holds what is being replaced.
+_REPLACED = ".replaced"
 #: So many folders' leftovers are looked for once a process, and not at each write.
 _FOLDERS = 256
 
@@ -86,16 +90,17 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent.absolute())
-        temporary = target.with_name(f"{_own_name()}{''.join(target.suffixes[-2:])}")
+        temporary = target.with_name(f"{_own_name(_PARTIAL)}{''.join(target.suffixes[-2:])}")
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         with _as_output_error(target):
             yield temporary
             _sync(temporary)
             os.replace(temporary, target)
-            _sync(target.parent)
+            _sync_names(target.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong first is what the user needs
+            temporary.unlink()
         raise
 
 
@@ -114,18 +119,25 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
     with _as_output_error(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent.absolute())
-        temporary = target.with_name(f"{_own_name()}-{target.name}")
+        temporary = target.with_name(f"{_own_name(_PARTIAL)}-{target.name}")
         temporary.mkdir()
     try:
         with _as_output_error(target):
             yield temporary
             for entry in (*temporary.rglob("*"), temporary):
                 _sync(entry)
-            _swap_in(temporary, target)
-            _sync(target.parent)
+            with interrupts_deferred():  # else the old one may be left aside
+                _swap_in(temporary, target)
+            _sync_names(target.parent)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_folder(temporary)
         raise
+
+
+def remove_folder(path: str | os.PathLike[str]) -> None:
+    """Remove a folder with all that is in it, as far as that can be removed."""
+    with interruptions_let_through():  # of Ctrl-C `rmtree` makes a "Bad file descriptor"
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _swap_in(temporary: Path, target: Path) -> None:
@@ -133,30 +145,32 @@ def _swap_in(temporary: Path, target: Path) -> None:
     if not target.exists():
         os.rename(temporary, target)
         return
-    aside = target.with_name(f".replaced-{_random()}-{target.name}")
-    aside.mkdir()
+    aside = target.with_name(f"{_own_name(_REPLACED)}-{target.name}")
+    old = aside / target.name
     try:
-        os.rename(target, aside / target.name)
-        try:
-            os.rename(temporary, target)
-        except BaseException:
-            os.rename(aside / target.name, target)
-            raise
+        aside.mkdir()
+        os.rename(target, old)
+        os.rename(temporary, target)
     finally:
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+        if os.path.lexists(old) and not os.path.lexists(target):
+            os.rename(old, target)
+        if os.path.lexists(target):
+            remove_folder(aside)
 
 
 @contextlib.contextmanager
 def _as_output_error(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {target}",
-            found=f"{error.strerror or error}",
-            fix="free space or choose another output folder; nothing half-written was left",
-        ) from error
+    with interruptions_let_through():  # also one that became an OSError in a clean-up
+        try:
+            yield
+        except BrokenPipeError:  # of a pipe that the block wrote to as well; no file gives it
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {target}",
+                found=f"{error.strerror or error}",
+                fix="free space or choose another output folder; nothing half-written has its name",
+            ) from error
 
 
 def _sync(path: Path) -> None:
@@ -167,9 +181,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _own_name() -> str:
-    """A name that nobody else has, and that says who has it: `.partial-SYSTEM-PID-RANDOM`."""
-    return f"{_PARTIAL}-{_this_system() or 'unknown'}-{os.getpid()}-{_random()}"
+def _sync_names(folder: Path) -> None:
+    """Have a new name survive a power cut, where the folder can be read and its disk does that."""
+    with contextlib.suppress(OSError):  # the new file stands there already, whole
+        _sync(folder)
+
+
+def _own_name(kind: str) -> str:
+    """A name that nobody else has, and that says who has it: `KIND-SYSTEM-PID-RANDOM`."""
+    return f"{kind}-{_this_system() or 'unknown'}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def _this_system() -> str | None:
@@ -187,21 +207,29 @@ def _this_system() -> str | None:
 
 @functools.lru_cache(_FOLDERS)
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left half-written in a folder."""
+    """Remove what processes that were killed left in a folder: half-written, or replaced."""
     system = _this_system()
     if system is None:
         return
-    beginning = f"{_PARTIAL}-{system}-"
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            number, _, rest = entry.name.removeprefix(beginning).partition("-")
-            if not entry.name.startswith(beginning) or not rest or not _is_gone(number):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    Path(entry.path).unlink()
+            match entry.name.split("-", 3):
+                case [kind, owner, number, rest] if owner == system and rest and _is_gone(number):
+                    with contextlib.suppress(OSError):
+                        _remove_leftover(kind, Path(entry.path))
+
+
+def _remove_leftover(kind: str, path: Path) -> None:
+    is_folder = path.is_dir() and not path.is_symlink()
+    if kind == _PARTIAL and not is_folder:
+        path.unlink()
+    elif kind == _PARTIAL or (kind == _REPLACED and is_folder and _is_replaced(path)):
+        remove_folder(path)
+
+
+def _is_replaced(aside: Path) -> bool:
+    """Whether what was set aside is back, or has a successor; else it may be the only one."""
+    return all(os.path.lexists(aside.with_name(one.name)) for one in aside.iterdir())
 
 
 def _is_gone(number: str) -> bool:
@@ -213,7 +241,3 @@ def _is_gone(number: str) -> bool:
     except (OSError, ValueError, OverflowError):  # another user's; no number
         return False
     return False
-
-
-def _random() -> str:
-    return secrets.token_hex(6)

@@ -6,9 +6,10 @@ import contextlib
 import functools
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Container, Iterator
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 
@@ -19,22 +20,60 @@ def interrupts_deferred() -> Iterator[None]:
     So with every other signal that the program has a handler for, which may raise as well. Python
     runs its handlers in the main thread, whichever thread the system chose.
     """
-    handlers = {one: signal.getsignal(one) for one in signal.valid_signals()}
-    held = {one: before for one, before in handlers.items() if _is_deferred(one, before)}
-    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    standing_in = _StandingIn()
     try:
-        for one in held:
-            signal.signal(one, lambda number, _frame: heard.append(number))
-    except ValueError:  # not the main thread, or a sub-interpreter: neither is interrupted
-        held = {}
-    try:
+        standing_in.take_over()
         yield
     finally:
-        for one, before in held.items():
-            signal.signal(one, before)
+        standing_in.give_back()
+
+
+class _StandingIn:
+    """In the place of handlers, any of which may raise at any moment that they are set."""
+
+    def __init__(self) -> None:
+        # `valid_signals` makes an object of each, which takes longer than all the rest.
+        handlers = {one: signal.getsignal(one) for one in range(1, signal.NSIG)}
+        self._before = {one: set_ for one, set_ in handlers.items() if _is_deferred(one, set_)}
+        self._heard: list[int] = []
+        self._over = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._over:
+            self._heard.append(number)
+        else:  # one that was set before raised, and this stayed
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+
+    def take_over(self) -> None:
+        """From here on signals are kept; none is in a sub-interpreter, which gets none."""
+        try:
+            for one in self._before:
+                signal.signal(one, self)
+        except ValueError:
+            if any(signal.getsignal(one) is self for one in self._before):
+                raise  # a handler's own
+
+    def give_back(self) -> None:
+        """Set every handler again, then let them hear what they missed."""
+        left = list(self._before)
+        raised: BaseException | None = None
+        while left:
+            try:
+                self._over = True
+                while left:
+                    signal.signal(left[-1], self._before[left[-1]])
+                    left.pop()
+            except BaseException as error:  # noqa: BLE001 - one that is set; the others come first
+                raised = raised or error
         with contextlib.ExitStack() as each:  # also where an earlier one raises
-            for number in reversed(heard):
+            for number in reversed(self._heard):
                 each.callback(signal.raise_signal, number)
+            if raised is not None:
+                raise raised
 
 
 def _is_deferred(number: int, handler: Any) -> bool:

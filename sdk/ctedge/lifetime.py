@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from ctedge.errors import InferenceFailed
+from ctedge.errors import CTEdgeError, InferenceFailed, unusable_model
 from ctedge.interrupts import interruptions_let_through
 
 Asked = ParamSpec("Asked")
@@ -27,7 +27,7 @@ _HELD_UP_S = 5.0
 
 def model_closed() -> InferenceFailed:
     """What is said to whoever asks a model that was closed."""
-    return InferenceFailed("the model was closed", fix="load it again")
+    return unusable_model("the model was closed", fix="load it again")
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def starting_threads() -> Iterator[None]:
         with interruptions_let_through():  # Python's own locks make other errors of them
             yield
     except RuntimeError as error:
-        raise InferenceFailed(
+        raise unusable_model(
             "no thread can be started to judge scans in",
             found=str(error),
             expected="the main thread still at work, and fewer threads than the system allows",
@@ -53,7 +53,7 @@ def starting_threads() -> Iterator[None]:
 def require_process(process: int) -> None:
     """Raise InferenceFailed in a child of the process that loaded a model."""
     if os.getpid() != process:
-        raise InferenceFailed(
+        raise unusable_model(
             "the model was loaded before this process was forked;"
             " neither its threads nor a GPU follow",
             fix="load the model in the child, or start processes with the method 'spawn'",
@@ -63,11 +63,22 @@ def require_process(process: int) -> None:
 def forget_frames(error: BaseException) -> None:
     """Empty the frames that an error came through: they hold scans, and what shall end with
     `close`, for as long as somebody keeps the error.
+
+    One of ours, which says by itself what happened, loses its traceback and those of its causes,
+    too: a frame that is empty still holds what its function closes over. Raised again, it has one
+    from there on. Any other keeps its own, which says where a program is wrong.
     """
-    link: BaseException | None = error
-    while link is not None:
+    links: list[object] = [error]
+    seen: set[int] = set()
+    while links:
+        link = links.pop()
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
         traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
+        if isinstance(error, CTEdgeError):
+            link.__traceback__ = None
+        links += [link.__cause__, link.__context__, getattr(link, "found", None)]
 
 
 def given_to_runtime(

@@ -6,18 +6,23 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ctedge.errors import RuntimeUnavailable, WorkerLost
 from ctedge.interrupts import interrupts_deferred
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Asked = ParamSpec("Asked")
+
+#: How often it is looked whether anybody still works on what is waited for, seconds.
+_LOOK_S = 1.0
 
 
 def each(
@@ -31,7 +36,7 @@ def each(
         workers: processes. The first error stops what has not begun, and is raised.
 
     Raises:
-        RuntimeUnavailable: there can be no other processes here.
+        RuntimeUnavailable: there can be no other processes here, or too few of them or of threads.
         WorkerLost: a process was killed, or ran out of memory.
     """
     if workers <= 1 or len(items) <= 1:
@@ -42,27 +47,114 @@ def each(
     try:
         # The processes start here, and inherit that; one may be lost before all is handed out.
         with losses_named(), interrupts_held_back():
-            futures = {pool.submit(work, item): index for index, item in enumerate(items)}
-        for future in as_completed(futures):
+            places = {pool.submit(work, item): index for index, item in enumerate(items)}
+        done: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
+        for future in places:
+            future.add_done_callback(done.put)
+        while places:
+            future = pool.next_of(done)
             with losses_named():
                 answer = future.result()
-            yield futures[future], answer
+            yield places.pop(future), answer
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def executor(workers: int) -> ProcessPoolExecutor:
+class Workers(ProcessPoolExecutor):
+    """Processes that work; too few of them, or of threads, are an error of ours.
+
+    Python's own then hangs: where its manager, the thread that hands out the work, is lost, nobody
+    tells those that wait for an answer, nor the processes that wait for work.
+    """
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        self._process = os.getpid()
+        super().__init__(*args, **named)
+
+    def submit(
+        self, work: Callable[Asked, Answer], /, *args: Asked.args, **named: Asked.kwargs
+    ) -> Future[Answer]:
+        """As of any executor.
+
+        Raises:
+            RuntimeUnavailable: the process or the thread that it takes is not to be had.
+        """
+        try:
+            return super().submit(work, *args, **named)
+        except OSError as error:
+            raise _too_few(error.strerror or error) from error
+        except RuntimeError as error:
+            if "start new thread" not in str(error):
+                raise
+            raise _too_few(error) from error
+
+    def answer(self, future: Future[Answer]) -> Answer:
+        """What a future of `submit` answers; waits for it.
+
+        Raises:
+            RuntimeUnavailable: nobody hands out the work any more.
+            WorkerLost: a process was killed, or ran out of memory.
+        """
+        done: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
+        future.add_done_callback(done.put)
+        with losses_named():
+            return self.next_of(done).result()
+
+    def next_of(self, done: queue.SimpleQueue[Future[Answer]]) -> Future[Answer]:
+        """The next of the futures of `submit` that add themselves to a queue when they are done.
+
+        Raises:
+            RuntimeUnavailable: nobody hands out the work any more.
+        """
+        while True:
+            manager = self._manager()
+            lost = manager is not None and not manager.is_alive()
+            try:
+                return done.get(timeout=_LOOK_S)
+            except queue.Empty:
+                if lost:  # before the wait: what it did last has come in
+                    raise _too_few("the thread that hands out the work has ended") from None
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As of any executor; processes that nobody would tell to end are killed."""
+        manager, workers = self._manager(), [*(self._processes or {}).values()]
+        if manager is not None and manager.ident is None:
+            self._executor_manager_thread: Any = None  # it was not started: there is none to join
+        super().shutdown(wait=wait, cancel_futures=cancel_futures)
+        if os.getpid() == self._process and (manager is None or not manager.is_alive()):
+            for worker in workers:
+                worker.kill()
+                worker.join()
+
+    def _manager(self) -> threading.Thread | None:
+        manager: threading.Thread | None = getattr(self, "_executor_manager_thread", None)
+        return manager
+
+
+def _too_few(found: object) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        "this process cannot start the processes and threads that it is to share work with",
+        found=found,
+        expected="a process of two threads for each worker, and a few more",
+        fix="allow more processes and threads (ulimit -u; pids.max of a container), or use fewer"
+        " workers; --workers 1, and in a training --feeders 0, work in this process alone",
+    )
+
+
+def executor(workers: int) -> Workers:
     """Processes that end with this one, even if it is killed.
 
     Start them (with the first `submit`) under `interrupts_held_back`.
 
     Raises:
-        RuntimeUnavailable: the system gives no locks or pipes to share with them.
+        RuntimeUnavailable: the system gives no locks or pipes to share with them, or no process.
     """
     # "spawn": a process that has started threads (BLAS, TensorFlow) must not be forked.
     context = multiprocessing.get_context("spawn")
     try:
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_settle_in)
+        return Workers(workers, mp_context=context, initializer=_settle_in)
+    except BlockingIOError as error:  # Python starts a process of its own with the first lock
+        raise _too_few(error.strerror or error) from error
     except OSError as error:
         raise RuntimeUnavailable(
             "this process can share no work with others",
@@ -85,8 +177,8 @@ def losses_named() -> Iterator[None]:
     except BrokenProcessPool as error:
         raise WorkerLost(
             "a worker process ended before its work was done",
-            expected="enough memory for every worker; in a script, work that starts under"
-            ' `if __name__ == "__main__":`',
+            expected="enough memory and threads for every worker; in a script, work that starts"
+            ' under `if __name__ == "__main__":`',
             fix="use fewer workers, and look whether the system killed one (dmesg)",
         ) from error
 

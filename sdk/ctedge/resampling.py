@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.cpus import usable_cpus
+from ctedge.interrupts import interrupts_deferred
 from ctedge.taps import Taps
 
 Real = npt.NDArray[np.float32]
@@ -49,8 +49,8 @@ MAX_THREADS = 4
 VOXELS_A_THREAD = 1 << 20
 
 #: Who comes first has the other CPUs to itself, and who comes meanwhile works alone: many callers
-#: are threads enough. Nobody waits for it, so a fork that leaves it locked does no harm.
-_helpers = threading.Lock()
+#: are threads enough. Should two come first, or a fork leave it taken, that does no harm.
+_helped: object | None = None
 
 #: A thread's working memory is kept for the next scan, up to so many bytes: had from the system
 #: anew, it costs a fault for each of its pages, up to a quarter of all the time.
@@ -269,13 +269,18 @@ def _taken(some: deque[Item]) -> Item | None:
 
 def _side_by_side(work: Callable[[], Answer], threads: int) -> list[Answer]:
     """Run the same in this thread and in others beside it; an error of any of them is raised."""
-    if threads < 2 or not _helpers.acquire(blocking=False):
+    global _helped  # noqa: PLW0603
+    if threads < 2 or _helped is not None:
         return [work()]
+    this = object()
     try:
+        _helped = this  # a lock might be taken, and a signal's handler raise before the `try`
         with ThreadPoolExecutor(threads - 1, thread_name_prefix="ctedge-preprocess") as pool:
             others: list[Future[Answer]] = []
-            with contextlib.suppress(RuntimeError):  # no more threads to be had: fewer will do
+            # Else a thread may be left half started; and no more to be had, fewer will do.
+            with interrupts_deferred(), contextlib.suppress(RuntimeError):
                 others.extend(pool.submit(work) for _ in range(threads - 1))
             return [work(), *(one.result() for one in others)]
     finally:
-        _helpers.release()
+        if _helped is this:
+            _helped = None

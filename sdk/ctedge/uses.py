@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 from ctedge.cpus import usable_cpus
-from ctedge.errors import CTEdgeError, InferenceFailed
-from ctedge.interrupts import interruptions_let_through
+from ctedge.errors import CTEdgeError, unusable_model
+from ctedge.interrupts import interruptions_let_through, interrupts_deferred
 from ctedge.lifetime import forget_frames, model_closed, require_process, starting_threads
 from ctedge.pipeline import InStep
 
@@ -97,11 +97,12 @@ class Uses:
         with self._opening_pool:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(usable_cpus(), thread_name_prefix="ctedge-predict")
-        try:
-            return self._pool.submit(_done, waiting)
-        except RuntimeError:  # no thread was started, and yet it is in the queue
-            waiting.clear()
-            raise
+        with interrupts_deferred():  # else a thread may be left half started
+            try:
+                return self._pool.submit(_done, waiting)
+            except RuntimeError:  # no thread was started, and yet it is in the queue
+                waiting.clear()
+                raise
 
     def end(self) -> bool:
         """Refuse new uses and wait for those that run; whether the model may be freed then.
@@ -114,7 +115,7 @@ class Uses:
         if os.getpid() != self._process:
             return False
         if threading.get_ident() in list(self._running.values()):
-            raise InferenceFailed(
+            raise unusable_model(
                 "the model cannot be closed within a prediction, which it would wait for",
                 found=f"both in the thread {threading.current_thread().name}",
                 expected="close after the prediction; of a signal handler, too",
@@ -177,7 +178,7 @@ class Loaded:
 
     def __reduce__(self) -> NoReturn:
         kind = type(self).__name__
-        raise InferenceFailed(
+        raise unusable_model(
             "a loaded model cannot be copied, nor sent to another process",
             found=f"{kind} on its way through copy or pickle, as multiprocessing and Ray use it",
             expected="the path of its bundle",

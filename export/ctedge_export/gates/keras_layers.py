@@ -63,7 +63,8 @@ def first_deviation(
     for place, tensor, expected in zip(landmarks, tensors, probe.run(shown.batch), strict=True):
         answer = np.moveaxis(found[tensor], 1, -1)
         scale = max(float(np.abs(expected).max()), 1e-6)
-        relative = float(np.nan_to_num(np.abs(answer - expected), nan=np.inf).max()) / scale
+        off = np.nan_to_num(np.abs(answer - expected), nan=np.inf, posinf=np.inf)
+        relative = float(off.max()) / scale
         if not relative <= LAYER_TOLERANCE:
             return f"{place.node} ({place.layer} in Keras), by {relative:.2g} of its largest value"
         largest = max(largest, relative)

@@ -68,7 +68,9 @@ def check(
             differences.append((_largest if plain else _angle)(answer, expected))
         name = f"{found.name}: {'max |d| / max' if plain else '1 - cosine'}"
         limit = TOLERANCE if plain else LAYER_TOLERANCE
-        figures.append(Figure(name=name, value=max(differences), limit=limit))
+        # `max` passes over NaN that does not come first.
+        worst = float(np.nan_to_num(differences, nan=np.inf, posinf=np.inf).max())
+        figures.append(Figure(name=name, value=worst, limit=limit))
     return GateResult(gate="maps", figures=tuple(figures))
 
 
@@ -120,13 +122,15 @@ class KerasMaps:
 
 def _largest(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
     scale = max(float(np.abs(expected).max()), _NOTHING)
-    return float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()) / scale
+    return float(np.abs(found - expected).max()) / scale
 
 
 def _angle(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
-    """1 - cosine; 0 where both maps are nothing."""
+    """1 - cosine; 0 where both maps are nothing, infinite where one holds what is no number."""
     a, b = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if not np.isfinite(norms):
+        return np.inf
     if norms <= _NOTHING**2:
         return 0.0 if max(np.abs(a).max(), np.abs(b).max()) <= _NOTHING else 1.0
     return 1.0 - float(a @ b) / norms

@@ -41,8 +41,8 @@ class LayerAgreement:
     @property
     def departure(self) -> float:
         """The larger of 1 - cosine and |1 - norm ratio|; infinite when one is no number."""
-        departure = max(1 - self.cosine, abs(1 - self.norm_ratio))
-        return departure if np.isfinite(departure) else np.inf
+        departures = np.array([1 - self.cosine, abs(1 - self.norm_ratio)])
+        return float(departures.max()) if np.isfinite(departures).all() else np.inf
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain JSON values."""

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import socket
 import tempfile
 import warnings
@@ -30,7 +29,7 @@ from ctedge.batch.workers import Attempts, Judge, Plan
 from ctedge.cpus import usable_cpus
 from ctedge.errors import OutputError, RuntimeUnavailable, counted
 from ctedge.extras import require
-from ctedge.files import temporary_folder
+from ctedge.files import remove_folder, temporary_folder
 from ctedge.quiet import native_stderr_dropped
 from ctedge.runtimes.cuda_driver import find_device, no_device
 
@@ -252,9 +251,11 @@ def _new_folder() -> str:
 
 def _leave(ray: ModuleType, folder: str | None) -> None:
     """Leave the cluster; one of our own ends with all that it wrote."""
-    ray.shutdown(wait_for_processes=folder is not None)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        ray.shutdown(wait_for_processes=folder is not None)
+    finally:  # also where a second Ctrl-C is not waiting for that
+        if folder is not None:
+            remove_folder(folder)
 
 
 def _join(ray: ModuleType, address: str) -> None:

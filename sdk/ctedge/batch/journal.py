@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO, NoReturn, TextIO
 
 from ctedge.batch.results import Outcome, fits
 from ctedge.errors import OutputError
-from ctedge.files import write_atomic
+from ctedge.files import remove_folder, write_atomic
 
 SCHEMA_VERSION = 1
 
@@ -81,7 +80,7 @@ class Journal:
 
     def remove(self) -> None:
         """The output stands: nothing of this is needed any more."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
 
 def answers_of(outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
@@ -116,18 +115,24 @@ def open_journal(
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("w")
     except OSError as error:
+        if not stopped:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         raise OutputError(
             f"cannot write {folder}", found=error.strerror, fix="choose another output"
         ) from error
-    with lock:
+    with lock, contextlib.ExitStack() as undo:
         _be_alone(folder, lock)
         if stopped and not resume:
             raise OutputError(
                 f"{folder} holds a batch that was stopped",
                 fix="go on with --resume, remove that folder, or choose another output",
             )
+        if not stopped and not (folder / _JOB).exists():  # another process may just have begun it
+            undo.callback(remove_folder, folder)  # else it would be taken for one that was stopped
         _settle(folder, asked)
         with Journal(folder, count, task) as journal:
+            undo.pop_all()
             yield journal
 
 

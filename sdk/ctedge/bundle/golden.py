@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctedge.errors import InvalidBundle
+from ctedge.errors import InvalidBundle, RuntimeUnavailable
+from ctedge.extras import MORE_OF_BOTH
 
 _NPY_HEADER_BYTES = 4096
 _GZIP = 31
@@ -54,6 +55,7 @@ def unpack_levels(data: bytes, name: str, shape: tuple[int, ...]) -> npt.NDArray
 
     Raises:
         InvalidBundle: no 8-bit levels of that shape.
+        RuntimeUnavailable: too little memory to look.
     """
     count = int(np.prod(shape, dtype=np.int64))
     try:
@@ -64,6 +66,11 @@ def unpack_levels(data: bytes, name: str, shape: tuple[int, ...]) -> npt.NDArray
         levels = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
         if levels.dtype != np.uint8 or levels.shape != shape:
             raise ValueError(f"{levels.dtype} of shape {levels.shape}")
+        values: npt.NDArray[np.float32] = levels.astype(np.float32)
+    except MemoryError as error:  # a want of it is no damage
+        raise RuntimeUnavailable(
+            f"too little memory for the golden input {name}", found=error, fix=MORE_OF_BOTH
+        ) from error
     except Exception as error:  # NumPy parses the header as Python, and fails in many ways
         raise InvalidBundle(
             f"the golden input {name} is broken",
@@ -71,6 +78,5 @@ def unpack_levels(data: bytes, name: str, shape: tuple[int, ...]) -> npt.NDArray
             expected=f"gzip of an .npy file, uint8, shape {shape}",
             fix="export the bundle again",
         ) from error
-    values: npt.NDArray[np.float32] = levels.astype(np.float32)
     values /= np.float32(255)
     return values

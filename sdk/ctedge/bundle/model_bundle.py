@@ -269,6 +269,7 @@ class ModelBundle:
 
         Raises:
             InvalidBundle: an input is no 8-bit array of the spec's shape.
+            RuntimeUnavailable: there is too little memory for them.
         """
         shape = self._manifest.spec.shape
         return tuple(

@@ -30,7 +30,7 @@ def demo(
     from ctedge.phantom import draw_patient, render, write_nifti
     from ctedge.prediction import severity_category, severity_ctsi
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     with console.status("rendering a synthetic patient"):
         phantom = render(draw_patient(seed, lesion_share=lesions / 100))
         scan = output / f"synthetic_{seed}.nii.gz"

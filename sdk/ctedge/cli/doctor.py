@@ -17,8 +17,8 @@ def doctor(
 ) -> None:
     """Check this machine: packages, runtimes, GPU driver, and what the models would run on."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from ctedge.diagnosis import examine
 
@@ -26,11 +26,14 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:
-        marks = {"ok": "[green]ok[/green]", "missing": "[dim]--[/dim]", "broken": "[red]!![/red]"}
+        marks = {"ok": ("ok", "green"), "missing": ("--", "dim"), "broken": ("!!", "red")}
         table = Table.grid(padding=(0, 2))
         for finding in findings:
-            mend = f"\n[dim]{escape(finding.fix)}[/dim]" if finding.fix else ""
-            table.add_row(marks[finding.state], finding.subject, escape(finding.detail) + mend)
+            # Text, not markup: names come from outside, and may hold brackets and colons.
+            said = Text(finding.detail)
+            if finding.fix:
+                said.append(f"\n{finding.fix}", "dim")
+            table.add_row(Text(*marks[finding.state]), Text(finding.subject), said)
         Console(highlight=False).print(table)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)

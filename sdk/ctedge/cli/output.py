@@ -114,7 +114,8 @@ def _volumes(volume: dict[str, float] | None) -> str:
 
 def print_error(error: CTEdgeError) -> None:
     """An error on standard error, in the form that every command uses."""
-    Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.print(f"error: {error}", soft_wrap=True)
 
 
 def print_origin(bundles: Iterable[ModelBundle]) -> None:
@@ -125,7 +126,7 @@ def print_origin(bundles: Iterable[ModelBundle]) -> None:
         if bundle.provenance.get("run", {}).get("data", {}).get("synthetic")
     ]
     origin = f" Trained on synthetic chests only: {', '.join(synthetic)}." if synthetic else ""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"Research software, not a medical device.{origin}", style="dim", soft_wrap=True)
 
 

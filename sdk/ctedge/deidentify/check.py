@@ -7,7 +7,6 @@ and folders, never values.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -30,7 +29,8 @@ from ctedge.deidentify.clean import Cleaning, Rules
 from ctedge.deidentify.each import LOST, each_file
 from ctedge.deidentify.findings import Facts, Finding, Kind
 from ctedge.deidentify.instance import check_pixels
-from ctedge.deidentify.reading import NotForUs, Refused, pydicom_held_back, read
+from ctedge.deidentify.places import walk
+from ctedge.deidentify.reading import NotForUs, Refused, passing, pydicom_held_back, read
 from ctedge.deidentify.suspicion import suspicions
 from ctedge.deidentify.uids import NEW_UID, PSEUDONYM, REFERENCE_CHARACTERS, Keyed
 from ctedge.errors import CTEdgeError, ScanNotFound, counted
@@ -75,6 +75,7 @@ def check_folder(
 
     Raises:
         ScanNotFound: no such folder, or no DICOM file in it.
+        UnreadableScan: a folder in it cannot be listed.
         MissingExtra: the packages for it are not installed.
     """
     if not folder.is_dir():
@@ -107,11 +108,9 @@ def _below(root: Path) -> tuple[list[Path], list[Path]]:
     """Files (and links to folders, that are not followed), and folders."""
     files: list[Path] = []
     folders: list[Path] = []
-    for inside, below, names in os.walk(root):
-        for name in sorted((*below, *names)):
-            path = Path(inside) / name
-            is_folder = name in below and not path.is_symlink()
-            (folders if is_folder else files).append(path)
+    for below, others in walk(root):
+        folders += below
+        files += others
     return files, folders
 
 
@@ -147,7 +146,7 @@ def _examine(root: Path, path: Path) -> Facts:
         except CTEdgeError as error:
             what = f"{error.what}: {error.found}" if error.found else error.what
         except Exception as error:  # noqa: BLE001  (pydicom raises many kinds on damaged values)
-            what = f"damaged: {kind_of(error)}"
+            what = passing(error) or f"damaged: {kind_of(error)}"
     return _unreadable(root, path, what)
 
 

@@ -16,6 +16,7 @@ from ctedge.deidentify.actions import EXTRA, PURPOSE, Action, Options, action_ta
 from ctedge.deidentify.attributes import NUMBER_TEXT, NUMBERS, TEMPORAL
 from ctedge.deidentify.codes import CODE_KEYWORDS, standard_code
 from ctedge.deidentify.dates import shifted
+from ctedge.deidentify.reading import passing
 from ctedge.deidentify.uids import Keyed
 from ctedge.deidentify.witnesses import Witnesses
 from ctedge.deidentify.words import cleaned, is_code_string, is_device_text
@@ -110,7 +111,9 @@ class Cleaning:
             if tag in opaque.OFFSETS or tag in opaque.PIXELS or tag == opaque.LUT_DATA:
                 return self._opaque(source, element, top=top)
             return self._judged(element, action, top=top)
-        except Exception:  # noqa: BLE001  (pydicom raises many kinds on damaged values)
+        except Exception as error:  # pydicom raises many kinds on damaged values
+            if passing(error):
+                raise
             self.counts[keyword, UNREADABLE] += 1
             return None
 

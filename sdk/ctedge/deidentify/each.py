@@ -65,8 +65,7 @@ def _one_by_one(
                 with pool.losses_named(), pool.interrupts_held_back():
                     future = executor.submit(work, item)
                 begun = True
-                with pool.losses_named():
-                    answer = future.result()
+                answer = executor.answer(future)
                 del left[0]
                 yield item, answer
         except WorkerLost:

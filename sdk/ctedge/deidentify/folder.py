@@ -20,8 +20,8 @@ from ctedge.deidentify.actions import EDITION, Options, action_table
 from ctedge.deidentify.clean import Rules
 from ctedge.deidentify.each import LOST, each_file
 from ctedge.deidentify.instance import deidentify
-from ctedge.deidentify.places import check_holds_dicom, files_below, separate
-from ctedge.deidentify.reading import NotForUs, Refused
+from ctedge.deidentify.places import check_holds_dicom, files_below, is_link, separate, walk
+from ctedge.deidentify.reading import NotForUs, Refused, passing
 from ctedge.deidentify.record import (
     Outcome,
     journal_line,
@@ -93,7 +93,8 @@ def deidentify_folder(  # noqa: PLR0913 - one keyword an independent choice
     Raises:
         ScanNotFound: no such folder, or no DICOM file in it.
         InputError: the folders lie in each other, or the key file holds no key.
-        OutputError: `output` holds something else, or cannot be written.
+        UnreadableScan: a folder in it cannot be listed.
+        OutputError: `output` holds something else, or cannot be written or listed.
         MissingExtra: the packages for it are not installed.
     """
     job_options = options or Options()
@@ -197,9 +198,9 @@ def _settle(job: Job) -> None:
             )
     else:
         write_atomic(path, json.dumps(asked, indent=2) + "\n")
-    for folder, folders, files in os.walk(job.output):
-        if any((Path(folder) / name).is_symlink() for name in (*folders, *files)):
-            raise OutputError(f"{folder} holds links", fix="choose another output folder")
+    for _, others in walk(job.output, OutputError):
+        for path in filter(is_link, others):
+            raise OutputError(f"{path.parent} holds links", fix="choose another output folder")
     _clear(job.output)
 
 
@@ -217,10 +218,12 @@ def _run(job: Job, workers: int, begin: Callable[[int], Callable[[], None]]) -> 
     with journal.open("ab") as stream:
         stream.write(b"\n")  # ends a line that was torn off
         for path, answer in each_file(partial(_one, job), todo, workers=workers):
-            outcome = answer or _outcome(job, path)(state="damaged", reasons=[LOST])
-            if answer is not None:  # what was lost is tried again when the job goes on
+            if isinstance(answer, Outcome):
+                outcome = answer
                 stream.write(journal_line(outcome).encode())
                 stream.flush()
+            else:  # not in the journal: it is tried again when the job goes on
+                outcome = _not_now(job, path, answer or LOST)
             before = outcomes.get(outcome.source)
             if before is not None and before.output not in (None, outcome.output):
                 (job.output / str(before.output)).unlink(missing_ok=True)  # of an older input
@@ -234,7 +237,10 @@ def _is_done(job: Job, path: Path, outcomes: dict[str, Outcome]) -> bool:
     before = outcomes.get(path.as_posix())
     if before is None:
         return False
-    status = (job.source / path).lstat()
+    try:
+        status = (job.source / path).lstat()
+    except OSError:
+        return False  # it is named when its turn comes
     if (before.size_bytes, before.changed_ns) != (status.st_size, status.st_mtime_ns):
         return False
     if before.output is None:
@@ -255,15 +261,29 @@ def _outcome(job: Job, path: Path) -> Callable[..., Outcome]:
     )
 
 
-def _one(job: Job, path: Path) -> Outcome:
-    """De-identify one file; runs in a worker process."""
-    made = _outcome(job, path)
+def _not_now(job: Job, path: Path, why: str) -> Outcome:
+    """The outcome of a file that the machine failed at; for this run's summary and record only."""
+    return Outcome(
+        source=path.as_posix(),
+        name=job.rules.keyed.file_name(path),
+        size_bytes=0,
+        changed_ns=0,
+        state="damaged",
+        reasons=[why],
+    )
+
+
+def _one(job: Job, path: Path) -> Outcome | str | None:
+    """De-identify one file, or say why that cannot be done now; runs in a worker process."""
     try:
+        made = _outcome(job, path)
         clean = deidentify(job.source / path, job.rules)
     except NotForUs as why:
         return made(state="passed over", reasons=[str(why)])
     except Refused as why:
         return made(state="refused", reasons=list(why.args[0]))
+    except (OSError, MemoryError) as error:
+        return passing(error)
     except UnreadableScan as error:
         parts = (error.what, error.found)
         return made(state="damaged", reasons=[str(part) for part in parts if part])

@@ -20,6 +20,7 @@ from ctedge.deidentify.reading import (
     NotForUs,
     Refused,
     damaged,
+    passing,
     pydicom_held_back,
     read,
     start_of_dataset,
@@ -79,6 +80,7 @@ def deidentify(path: Path, rules: Rules) -> CleanFile:
         Refused: its pixels may identify, or hide something; or an identifying value would be left.
         UnreadableScan: it is damaged, or built to do harm.
         MissingExtra: the packages for it are not installed.
+        OSError, MemoryError: the machine failed, and not the file (`passing`).
     """
     try:
         with pydicom_held_back():
@@ -87,7 +89,9 @@ def deidentify(path: Path, rules: Rules) -> CleanFile:
             return _deidentified(source, rules)
     except (NotForUs, Refused, CTEdgeError):
         raise
-    except Exception as error:  # noqa: BLE001  (pydicom raises many kinds on damaged files)
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        if passing(error):
+            raise
         raise damaged(error) from None  # the traceback may quote a value, as its message may
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
-from ctedge.errors import InputError, OutputError, ScanNotFound, counted
+from ctedge.errors import (
+    CTEdgeError,
+    InputError,
+    OutputError,
+    ScanNotFound,
+    UnreadableScan,
+    counted,
+)
 
 
 def separate(source: Path, output: Path) -> tuple[Path, Path]:
@@ -43,6 +52,7 @@ def check_holds_dicom(source: Path) -> None:
 
     Raises:
         ScanNotFound: none is.
+        UnreadableScan: a folder cannot be listed.
     """
     paths = files_below(source)
     for path in paths:
@@ -61,9 +71,49 @@ def check_holds_dicom(source: Path) -> None:
 
 
 def files_below(source: Path) -> list[Path]:
-    """Relative paths of all entries but folders; links to folders are entries, and not followed."""
-    found = []
-    for folder, folders, files in os.walk(source, followlinks=False):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        found += [(Path(folder) / name).relative_to(source) for name in (*files, *links)]
-    return sorted(found)
+    """Relative paths of all entries but folders; links to folders are entries, and not followed.
+
+    Raises:
+        UnreadableScan: a folder cannot be listed.
+    """
+    return sorted(path.relative_to(source) for _, others in walk(source) for path in others)
+
+
+def walk(
+    top: Path, error: type[CTEdgeError] = UnreadableScan
+) -> Iterator[tuple[list[Path], list[Path]]]:
+    """What each folder holds, from the top down, and no folder left out without a word.
+
+    Args:
+        top: where to begin.
+        error: what to raise.
+
+    Yields:
+        Folders in one folder, and all else in it by name: files, and links, which are not followed.
+
+    Raises:
+        CTEdgeError: a folder cannot be listed; it is named.
+    """
+
+    def stop(cause: OSError) -> NoReturn:
+        raise error(
+            f"{cause.filename or top}: the folder cannot be listed",
+            found=cause.strerror or cause,
+            fix="check that this user may read it and that the medium is sound,"
+            " then run the command again",
+        ) from cause
+
+    for inside, below, names in os.walk(top, onerror=stop):
+        links = {name for name in below if is_link(Path(inside, name))}
+        yield (
+            [Path(inside, name) for name in sorted(below) if name not in links],
+            [Path(inside, name) for name in sorted((*names, *links))],
+        )
+
+
+def is_link(path: Path) -> bool:
+    """Whether this is known to be a link: in a folder that may be listed alone, nothing is."""
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import stat
 import warnings
@@ -46,6 +47,18 @@ def damaged(error: Exception) -> UnreadableScan:
     return UnreadableScan("the DICOM file is damaged", found=kind_of(error), fix=COPY_AGAIN)
 
 
+def passing(error: Exception) -> str | None:
+    """What the machine failed at, so that the file may well be read another time; else None.
+
+    An error of the system has a number; pydicom raises the same class, without one, on damage.
+    """
+    if isinstance(error, MemoryError):
+        return "there was too little memory for it"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"it could not be read: {os.strerror(error.errno)}"
+    return None
+
+
 @contextlib.contextmanager
 def pydicom_held_back() -> Iterator[None]:
     """Without pydicom's warnings, which quote the values that must not be shown anywhere."""
@@ -67,6 +80,7 @@ def read(path: Path) -> Any:
         NotForUs: no DICOM file, a DICOMDIR, or no regular file.
         Refused: a transfer syntax of the standard whose pixels nobody here can look into.
         UnreadableScan: damaged, without end, or of a transfer syntax that the standard lacks.
+        OSError, MemoryError: the machine failed, and not the file (`passing`).
     """
     pydicom = require("pydicom", extra=EXTRA, purpose=PURPOSE)
     status = path.lstat()
@@ -89,7 +103,9 @@ def read(path: Path) -> Any:
             return pydicom.dcmread(_Bounded(stream))
     except (NotForUs, Refused, CTEdgeError):
         raise
-    except Exception as error:  # noqa: BLE001  (pydicom raises many kinds on damaged files)
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        if passing(error):
+            raise
         raise damaged(error) from None  # the traceback may quote a value, as its message may
 
 

@@ -27,7 +27,8 @@ class Outcome:
     Attributes:
         source: its path in the input folder; for the journal only, a record does not hold it.
         name: what stands for it in the record, and is its name in the output.
-        size_bytes: of the input file, by which a later run knows it again, with `changed_ns`.
+        size_bytes: of the input file, by which a later run knows it again, with `changed_ns`; 0
+            where the machine failed at it, and a later run tries again.
         changed_ns: when the input file was last changed, in nanoseconds since 1970.
         state: "written", "refused", "passed over" (no DICOM file) or "damaged".
         reasons: why it was not written; attributes and rules, never values.

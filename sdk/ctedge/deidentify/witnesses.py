@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ctedge.deidentify.reading import passing
 from ctedge.deidentify.words import words_of
 from ctedge.errors import UnreadableScan
 
@@ -107,7 +108,9 @@ def _elements(dataset: Any, depth: int) -> Iterator[Any]:
             items = list(element.value) if element.VR == "SQ" else []
         except UnreadableScan:
             raise
-        except Exception:  # noqa: BLE001, S112  (pydicom raises many kinds; cleaning judges it)
+        except Exception as error:  # pydicom raises many kinds; cleaning judges it
+            if passing(error):
+                raise
             continue
         for item in items:
             yield from _elements(item, depth + 1)

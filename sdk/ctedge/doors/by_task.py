@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.doors.door import Door
+from ctedge.doors.door import Door, opened_with
 from ctedge.errors import BundleNotFound, WrongTask
 from ctedge.extras import INSTALL_AGAIN
 from ctedge.runtimes import Device, RuntimeName, open_runtime
@@ -41,7 +41,7 @@ def load_door(
     verified = ModelBundle.load(bundle)
     door = door_class(verified)
     opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
-    return door(verified, opened)
+    return opened_with(door, verified, opened)
 
 
 def load_doors(

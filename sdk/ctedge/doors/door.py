@@ -56,8 +56,7 @@ class Door(Loaded, ABC, Generic[Result]):
 
         Args:
             bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
-            device: "cpu"; "cuda", an NVIDIA GPU; "gpu", an Intel GPU; or "auto" (None means the
-                same): an NVIDIA GPU, else the CPU.
+            device: "cpu", "cuda" (NVIDIA), "gpu" (Intel); None or "auto": "cuda", or else "cpu".
             runtime: "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
             precision: "fp32", "fp16", "bf16" or "int8".
 
@@ -67,7 +66,7 @@ class Door(Loaded, ABC, Generic[Result]):
         """
         verified = ModelBundle.load(bundle, task=cls.task)
         opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
-        return cls(verified, opened)
+        return opened_with(cls, verified, opened)
 
     @property
     def runtime(self) -> str:
@@ -290,3 +289,12 @@ class Door(Loaded, ABC, Generic[Result]):
             "model": self.bundle.name,
             "model_digest": self.bundle.digest,
         }
+
+
+def opened_with(door: type[Self], bundle: ModelBundle, runtime: Runtime) -> Self:
+    """A door that holds a runtime; where it cannot be made, the runtime is closed."""
+    try:
+        return door(bundle, runtime)
+    except BaseException:
+        given_to_runtime(runtime.close)
+        raise

@@ -70,7 +70,11 @@ class LungSegmenter(Loaded):
         require("scipy.ndimage", extra="lungs", purpose=_PURPOSE)
         verified = ModelBundle.load(bundle, task=cls.task)
         opened = open_runtime(verified, device=device, runtime=runtime)
-        return cls(verified, opened)
+        try:
+            return cls(verified, opened)
+        except BaseException:
+            given_to_runtime(opened.close)
+            raise
 
     @property
     def runtime(self) -> str:

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from ctedge.interrupts import interrupts_deferred
+
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -26,10 +28,13 @@ class Threads:
     def __init__(self, count: int, name: str) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._takes = False
+        self._count, self._started = count, list[None]()
         with contextlib.suppress(RuntimeError):
             from concurrent.futures import ThreadPoolExecutor
 
-            self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+            self._pool = ThreadPoolExecutor(
+                count, thread_name_prefix=name, initializer=self._started.append, initargs=(None,)
+            )
             self._takes = True
 
     def begin(self, work: Callable[[], Answer]) -> Future[Answer] | None:
@@ -38,11 +43,14 @@ class Threads:
         Args:
             work: may be done though None is returned, by a thread that runs already.
         """
-        if self._pool is not None and self._takes:
-            try:
+        if self._pool is None or not self._takes:
+            return None
+        with contextlib.ExitStack() as begun:
+            if len(self._started) < self._count:  # a signal's handler might leave it half started
+                begun.enter_context(interrupts_deferred())
+            with contextlib.suppress(RuntimeError):
                 return self._pool.submit(work)
-            except RuntimeError:
-                self._takes = False
+        self._takes = False
         return None
 
     def __enter__(self) -> Threads:

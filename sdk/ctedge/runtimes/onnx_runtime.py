@@ -14,6 +14,7 @@ from ctedge.bundle.maps import MAPS
 from ctedge.bundle.variants import FP32
 from ctedge.cpus import usable_cpus
 from ctedge.errors import DeviceLost, InferenceFailed, RuntimeUnavailable
+from ctedge.extras import MORE_OF_BOTH
 from ctedge.lifetime import model_closed
 from ctedge.onnx_file.for_cpu import for_onnx_runtime
 from ctedge.onnx_file.parts import answers_of, output_names, part_of
@@ -45,6 +46,7 @@ _CUDA_CODE = re.compile(r"CUDA failure (\d+)")
 _NO_MEMORY = re.compile(
     r"failed to allocate memory|out of memory|bad_alloc|_STATUS_ALLOC_FAILED", re.IGNORECASE
 )
+_TOO_LITTLE = re.compile(r"PosixThread|pthread|alloc|memory", re.IGNORECASE)
 _OF_THE_GPU = re.compile(r"CUDA|CUDNN|CUBLAS|EP_FAIL")
 
 _START_AGAIN = "start the process again, and see with nvidia-smi whether the GPU is still there"
@@ -105,8 +107,8 @@ class OnnxRuntime:
         self, batch: npt.NDArray[np.float32], *, outputs: Sequence[str] | None = None
     ) -> dict[str, npt.NDArray[np.float32]]:
         names = self._answers if outputs is None else list(outputs)
-        require_batch(batch, self._sizes)
         session = self._session_for(names)
+        require_batch(batch, self._sizes)
         try:
             results = self._results(session, names, batch)
         except Exception as error:  # onnxruntime raises its own kinds, and RuntimeError
@@ -182,7 +184,9 @@ class OnnxRuntime:
             raise RuntimeUnavailable(
                 f"ONNX Runtime cannot load {self._called} on {self._device!r}",
                 found=error,
-                fix="run `ctedge doctor` to see what works on this machine",
+                fix=MORE_OF_BOTH
+                if _TOO_LITTLE.search(str(error))
+                else "run `ctedge doctor` to see what works on this machine",
             ) from error
         # ONNX Runtime lists GPU providers where there is no GPU, and then runs on the CPU.
         if session.get_providers()[0] != self._provider:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.interrupts import interruptions_let_through
+from ctedge.interrupts import interrupts_deferred
 from ctedge.runtimes import Device, Runtime, RuntimeName, lend_input, open_runtime
 
 
@@ -78,10 +78,11 @@ def open_in_thread(
         return opened
 
     pool = ThreadPoolExecutor(1, thread_name_prefix="ctedge-open")
-    try:
-        with interruptions_let_through():  # Python's own locks make other errors of them
-            opened = pool.submit(open_all)
-    except RuntimeError:  # no thread starts: then the scan is read behind it
+    opened: Future[list[Runtime]] | None = None
+    # Else a thread may be left half started; and where none starts the scan is read behind it.
+    with interrupts_deferred(), contextlib.suppress(RuntimeError):
+        opened = pool.submit(open_all)
+    if opened is None:
         opened = Future()
         opened.set_result(open_all())
     pool.shutdown(wait=False)

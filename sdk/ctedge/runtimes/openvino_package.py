@@ -96,9 +96,10 @@ def require_device(device: str) -> None:
     if DEVICES[device] not in map(family, available):
         raise RuntimeUnavailable(
             f"OpenVINO does not find the device {device!r} here",
-            found=", ".join(available),
+            found=", ".join(available) or "no device at all",
             expected=DEVICES[device],
-            fix=_NO_GPU if device == "gpu" else MORE_OF_BOTH,  # its plug-in was not loaded
+            # Of a plug-in that lacks memory or threads OpenVINO says nothing.
+            fix=_NO_GPU if device == "gpu" and available else MORE_OF_BOTH,
         )
 
 

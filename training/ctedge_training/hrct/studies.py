@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from ctedge import pool
 from ctedge.errors import DatasetError
@@ -75,8 +76,9 @@ def read_studies(
 
     Raises:
         DatasetError: the table is missing or unsound, a study folder is missing, unlisted, listed
-            twice, of the wrong class or outside of `folder`; a reference number is missing,
-            differs within a folder or from the table, or stands in two folders.
+            twice, of the wrong class or outside of `folder`; a folder cannot be looked into; a
+            reference number is missing, differs within a folder or from the table, or stands in
+            two folders.
         MissingExtra: pydicom is not installed.
     """
     reporter = Reporter.silent() if reporter is None else reporter
@@ -186,7 +188,7 @@ def _study(folder: Path, row: dict[str, str], where: str) -> Study:
 def _refuse_unlisted(folder: Path, studies: Sequence[Study]) -> None:
     listed = {study.path for study in studies}
     unlisted: list[str] = []
-    for parent, children, _ in os.walk(folder):
+    for parent, children, _ in os.walk(folder, onerror=_refuse_unseen):
         found = [Path(parent, child) for child in children if _STUDY_FOLDER.fullmatch(child)]
         unlisted += [
             path.relative_to(folder).as_posix() for path in found if path.resolve() not in listed
@@ -200,6 +202,15 @@ def _refuse_unlisted(folder: Path, studies: Sequence[Study]) -> None:
             expected="one row a study folder",
             fix="add their rows, or move the folders out of the data folder",
         )
+
+
+def _refuse_unseen(error: OSError) -> NoReturn:
+    raise DatasetError(
+        f"{error.filename}: the folder cannot be looked into",
+        found=error.strerror,
+        expected="one that this user may read: it might hold a study without a row",
+        fix="let this user read it, or check that the medium is sound",
+    ) from error
 
 
 def _reference_of(study: Study, *, allow_missing: bool) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 
 import keras
@@ -23,7 +23,7 @@ class Feeder:
     """
 
     def __init__(self, processes: int) -> None:
-        self._executor: ProcessPoolExecutor | None = None
+        self._executor: pool.Workers | None = None
         self._ahead = _AHEAD * processes
         if processes > 0:
             self._executor = pool.executor(processes)
@@ -57,9 +57,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         waited_s: seconds spent on waiting for batches that were not ready, or on making them.
     """
 
-    def __init__(
-        self, plan: Plan, executor: ProcessPoolExecutor | None = None, ahead: int = 0
-    ) -> None:
+    def __init__(self, plan: Plan, executor: pool.Workers | None = None, ahead: int = 0) -> None:
         super().__init__()
         self._plan = plan
         self._executor = executor
@@ -75,14 +73,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         if self._executor is None:
             batch = self._plan.work(index).make()
         else:
-            with pool.losses_named():
-                with pool.interrupts_held_back():  # a process may start here, and inherits that
-                    self._hand_out(self._executor, index)
-                batch = self._under_way.pop(index).result()
+            # A process may start here, and inherits that.
+            with pool.losses_named(), pool.interrupts_held_back():
+                self._hand_out(self._executor, index)
+            batch = self._executor.answer(self._under_way.pop(index))
         self.waited_s += time.perf_counter() - started
         return batch
 
-    def _hand_out(self, executor: ProcessPoolExecutor, index: int) -> None:
+    def _hand_out(self, executor: pool.Workers, index: int) -> None:
         for later in range(index, min(index + self._ahead + 1, len(self._plan))):
             if later not in self._under_way:
                 self._under_way[later] = executor.submit(make, self._plan.work(later))

@@ -106,6 +106,8 @@ def open_part(target: Path) -> Iterator[Part]:
             finally:
                 if stream.seek(0, os.SEEK_END) == 0:
                     path.unlink(missing_ok=True)
+    except BrokenPipeError:  # of standard output, where the progress is told; no file gives it
+        raise
     except OSError as error:
         raise OutputError(
             f"cannot write {path}",

@@ -81,7 +81,7 @@ def _said(error: CTEdgeError, label: str) -> str:
 def choose_chest(
     label: str, series: Sequence[Series], *, acquisition: int | None, on_gap: OnGap
 ) -> tuple[Candidate, dict[str, str]]:
-    """The chest among several series of one patient; one alone has to be a chest, too.
+    """The chest among several series of one examination; one alone has to be a chest, too.
 
     A series is a candidate when it makes one regular axial volume of at least 16 slices and
     180 mm from end to end, with a field of at least 220 mm, whose body part, where it is said, is
@@ -95,7 +95,7 @@ def choose_chest(
 
     Raises:
         IrregularSeries: several patients, also where others' series are no candidates; no
-            candidate, or several that are alike.
+            candidate, those of several examinations, or several that are alike.
         CodecUnavailable: candidates, but nothing installed decodes one of them.
     """
     _check_patient(label, series)
@@ -112,6 +112,7 @@ def choose_chest(
             f" {LEAST_FIELD_MM:g} mm, and no other body part named",
             fix=f"look with `ctedge dicom list`, and name one: {places_of('series', 'UID')}",
         )
+    _check_study(label, [one.series for one in chests])
     for preference in _PREFERENCES:
         best = max(preference(one) for one in chests)
         chests = [one for one in chests if preference(one) == best]
@@ -132,6 +133,17 @@ def _check_patient(label: str, series: Sequence[Series]) -> None:
             f"{label}: series of several patients in one folder",
             found=listing(series),
             expected="one PatientID, PatientName and PatientBirthDate to choose a chest of",
+            fix=f"name one (see `ctedge dicom list`): {places_of('series', 'UID')}",
+        )
+
+
+def _check_study(label: str, chests: Sequence[Series]) -> None:
+    """Rules choose among the series of one examination: the thinnest may be of years ago."""
+    if len({one.study for one in chests}) > 1:
+        raise IrregularSeries(
+            f"{label}: the chest of several examinations in one folder",
+            found=listing(chests),
+            expected="chests of one StudyInstanceUID",
             fix=f"name one (see `ctedge dicom list`): {places_of('series', 'UID')}",
         )
 

@@ -161,7 +161,7 @@ def _slices_of(image: Image) -> tuple[Slice, ...]:
             _check_pixels(image)
             slices = slices_of(image.header, image.item)
             _check_size(image, slices)
-    except CTEdgeError:
+    except (CTEdgeError, MemoryError):  # a want of memory is no damage
         raise
     except Exception as error:  # an element of a kind that nobody expects
         raise damaged_header(image.item.where, error) from error

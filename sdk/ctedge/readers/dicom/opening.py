@@ -71,12 +71,14 @@ def named_in_full(item: DicomObject, error: CTEdgeError) -> CTEdgeError:
     """An error of one file with its folder, too: of several scans, each may have such a file."""
     if not error.what.startswith(f"{item.name}: "):
         return error
-    return type(error)(
+    named = type(error)(
         item.where + error.what.removeprefix(item.name),
         found=error.found,
         expected=error.expected,
         fix=error.fix,
     )
+    named.__cause__ = error.__cause__  # which says whether the machine is to blame
+    return named
 
 
 def kind_of(error: Exception) -> str:
@@ -127,8 +129,8 @@ def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tup
             for keyword in keywords:  # a value is parsed, and found broken, on its first use
                 check_value(header, keyword)
                 header.get(keyword)
-        except (CTEdgeError, pydicom.errors.InvalidDicomError):
-            raise
+        except (CTEdgeError, MemoryError, pydicom.errors.InvalidDicomError):
+            raise  # a want of memory is no damage
         except Exception as error:  # pydicom raises many kinds
             raise damaged_header(item.name, error) from error
     return header, trailing

@@ -45,7 +45,7 @@ def decode(one: Slice) -> npt.NDArray[Any]:
         if raw.shape != (one.rows, one.columns):
             raise damaged(one.where, f"pixels of shape {raw.shape}")
         return hu_of(raw, one.values, name=one.where)
-    except CTEdgeError:
+    except (CTEdgeError, MemoryError):  # a want of memory is no damage
         raise
     except Exception as error:  # pydicom and the codecs raise many kinds on damaged files
         raise damaged(one.where, error) from error
@@ -128,7 +128,7 @@ def _of_frames(pydicom: Any, one: Slice, header: Any, stream: Any) -> npt.NDArra
         return decode_frame(
             frame, syntax=one.syntax, rows=one.rows, columns=one.columns, values=one.values
         )
-    except CTEdgeError:
+    except (CTEdgeError, MemoryError):  # a want of memory is no damage
         raise
     except Exception as error:  # each codec raises a kind of its own
         raise damaged(

@@ -80,7 +80,7 @@ class _Sorted:
         except pydicom.errors.InvalidDicomError:
             self.excluded.append((item, "not DICOM"))
             self.strays.append(item)
-        except CTEdgeError:
+        except (CTEdgeError, MemoryError):  # a want of memory is no damage
             raise
         except Exception as error:  # an element of a kind that nobody expects
             raise damaged_header(item.name, error) from error

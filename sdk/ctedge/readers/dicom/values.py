@@ -120,6 +120,8 @@ def _table(name: str, item: Any, signed: bool, big_endian: bool) -> LookupTable:
             if isinstance(data, bytes)
             else np.asarray(data)
         )
+    except MemoryError:  # a want of it is no damage
+        raise
     except Exception as error:  # pydicom raises many kinds on broken tables
         raise damaged_header(name, error) from error
     entries = entries or 1 << 16
