@@ -3,14 +3,16 @@
     python benchmarks/gpu_engine.py pneumonia -o benchmarks/results/gpu-engine.json
 
 FP32 and FP16 (or what --precision names) are built with every TensorRT that is here (or what
---runtime names), each passes its gate on the GPU, and is then timed with data on the GPU, and with
-the copies to and from it. What cannot be built or fails its gate is in the file as well, with the
-reason. Without an NVIDIA driver it says so and writes nothing. docs/engines.md has the set-ups.
+--runtime names), each passes its gate on the GPU, and is then timed with data on the GPU, bare and
+as a CUDA graph, with the copies to and from it, and as `predict` of a synthetic chest of 300
+slices in memory. What cannot be built or fails its gate is in the file as well, with the reason.
+Without an NVIDIA driver it says so and writes nothing. docs/engines.md has the set-ups.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import statistics
 import sys
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 # A checkout that is not installed will do, as on a machine without network; what is installed goes
 # before it. `benchmarks` is for those who load this file by path.
@@ -33,10 +36,13 @@ import result_file
 from ctedge import CTEdgeError
 from ctedge.bench.machine import BenchMachine
 from ctedge.bundle.files import find_bundle
+from ctedge.doors.by_task import load_door
 from ctedge.engines.files import read_engine, read_record
 from ctedge.engines.machine import installed_versions
 from ctedge.engines.record import EngineRuntime
+from ctedge.phantom import draw_patient, render
 from ctedge.runtimes.cuda_driver import require_device
+from ctedge.runtimes.cuda_memory import CudaFailure
 from ctedge.runtimes.tensorrt_engine import TensorrtEngine
 from ctedge.runtimes.tensorrt_lane import Lane
 from ctedge_export.engine.flavours import load_flavour
@@ -53,6 +59,9 @@ PACKAGES = ("onnx",)
 
 SEED = 1
 
+#: Of the scan that is judged from memory.
+SCAN_SHAPE = (512, 512, 300)
+
 
 def milliseconds(call: Callable[[], Any]) -> dict[str, float]:
     """Median, 95th percentile and least of the wall time of a call."""
@@ -67,10 +76,37 @@ def milliseconds(call: Callable[[], Any]) -> dict[str, float]:
     return {"p50": round(low[9], 4), "p95": round(low[18], 4), "least": round(min(times), 4)}
 
 
-def measure(folder: Path, precision: str, runtime: EngineRuntime) -> dict[str, Any]:
+def bare(lane: Lane) -> dict[str, float]:
+    """Runs on what is on the GPU already."""
+
+    def once() -> None:
+        lane.enqueue()
+        lane.wait()
+
+    return milliseconds(once)
+
+
+def bare_as_graph(lane: Lane) -> dict[str, float] | str:
+    """The same, launched as one CUDA graph; why not, where it cannot be captured."""
+    with contextlib.ExitStack() as kept:
+        try:
+            launch = lane.replayed(kept)
+        except (CTEdgeError, CudaFailure) as error:
+            return str(error)
+
+        def once() -> None:
+            launch()
+            lane.wait()
+
+        return milliseconds(once)
+
+
+def measure(
+    folder: Path, precision: str, runtime: EngineRuntime, scan: npt.NDArray[np.int16]
+) -> dict[str, Any]:
     """Build, gate and time one engine; of one that cannot be had, why."""
     try:
-        return _measured(folder, precision, runtime)
+        return _measured(folder, precision, runtime, scan)
     except CTEdgeError as error:
         print(f"{runtime}, {precision}: {error}", file=sys.stderr)
         inside = f"{folder.parent}/"  # a copy, which nobody finds again
@@ -78,7 +114,9 @@ def measure(folder: Path, precision: str, runtime: EngineRuntime) -> dict[str, A
         return {"error": {key: text and text.replace(inside, "") for key, text in said}}
 
 
-def _measured(folder: Path, precision: str, runtime: EngineRuntime) -> dict[str, Any]:
+def _measured(
+    folder: Path, precision: str, runtime: EngineRuntime, scan: npt.NDArray[np.int16]
+) -> dict[str, Any]:
     start = time.perf_counter()
     path = build_engine(
         folder,
@@ -93,18 +131,17 @@ def _measured(folder: Path, precision: str, runtime: EngineRuntime) -> dict[str,
         batch = np.random.default_rng(SEED).random((1, *record.input_shape), np.float32)
         opened.run(batch)
 
-        def on_the_gpu(lane: Lane) -> None:
-            lane.enqueue()
-            lane.wait()
-
-        latency = {
-            "run_ms": opened.on_lane(lambda lane: milliseconds(lambda: on_the_gpu(lane))),
+        latency: dict[str, Any] = {
+            "run_ms": opened.on_lane(bare),
+            "run_as_graph_ms": opened.on_lane(bare_as_graph),
             "run_with_copies_ms": milliseconds(lambda: opened.run(batch)),
             "uncaptured": opened.uncaptured,
         }
         rows = inspector_rows(opened.information())
     finally:
         opened.close()
+    with load_door(str(folder), device="cuda", runtime=runtime, precision=precision) as door:
+        latency["predict_ms"] = milliseconds(lambda: door.predict(scan))
     return {
         "engine": path.name,
         "bytes": record.size_bytes,
@@ -135,9 +172,10 @@ def main() -> None:
         runtimes = [options.runtime] if options.runtime else list(installed_versions())
         if not runtimes:
             load_flavour()  # says what to install
+        scan = render(draw_patient(SEED), shape=SCAN_SHAPE).voxels
         engines = {
             runtime: {
-                precision: measure(copy, precision, runtime)
+                precision: measure(copy, precision, runtime, scan)
                 for precision in options.precision or PRECISIONS
             }
             for runtime in runtimes
@@ -145,6 +183,7 @@ def main() -> None:
     document = {
         "bundle": find_bundle(options.bundle).name,
         "seed": SEED,
+        "scan_shape": SCAN_SHAPE,
         "runs": RUNS,
         "engines": engines,
     }

@@ -10,9 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("onnx", exc_type=ImportError)
+
 from conftest import REPOSITORY
 from ctedge.runtimes.cuda_driver import find_device
 from patience import PATIENCE_S
+from tensorrt_stage import Stage, stage_of, volumes
+
+stage = stage_of("10.3")
 
 without_gpu = pytest.mark.skipif(find_device() is not None, reason="for machines without a GPU")
 
@@ -28,6 +33,22 @@ def test_the_gpu_measurement_refuses_without_a_gpu(tmp_path: Path) -> None:
     assert "measuring engines needs an NVIDIA GPU" in answer.stderr
     assert "no NVIDIA driver" in answer.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_timed_bare_and_as_a_graph(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    monkeypatch.setattr(sys, "path", [*sys.path])  # it appends to that
+    import gpu_engine
+
+    monkeypatch.setattr(gpu_engine, "WARM_UP", 2)
+    monkeypatch.setattr(gpu_engine, "RUNS", 5)
+    runtime = stage.open()
+    runtime.run(volumes(1))
+    for timed in (gpu_engine.bare, gpu_engine.bare_as_graph):
+        found = runtime.on_lane(timed)
+        assert found["p50"] >= found["least"] > 0
+    stage.network.uncapturable = True
+    assert "CUDA_ERROR_" in runtime.on_lane(gpu_engine.bare_as_graph)
 
 
 @without_gpu

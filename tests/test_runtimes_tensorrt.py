@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("onnx", exc_type=ImportError)
 
 from ctedge.errors import InferenceFailed
+from ctedge.runtimes.tensorrt_lane import Lane
 from patience import PATIENCE_S
 from tensorrt_fake import SURFACES
 from tensorrt_stage import SHAPE, Stage, expected, set_stage, stage_of, volumes
@@ -179,6 +181,22 @@ def test_the_map_is_given_only_where_it_is_named(stage: Stage) -> None:
     assert runtime.maps == ("cam",)
     assert set(runtime.run(batch)) == {"logit", "probability"}
     assert np.array_equal(runtime.run(batch, outputs=["cam"])["cam"], with_map(batch)["cam"])
+
+
+def test_a_run_alone_can_be_launched_as_a_graph(stage: Stage) -> None:
+    runtime = stage.open()
+    batch = volumes(1)
+    runtime.run(batch)
+
+    def launched(lane: Lane) -> None:
+        with ExitStack() as kept:
+            launch = lane.replayed(kept)
+            for _ in range(3):
+                launch()
+            lane.wait()
+
+    runtime.on_lane(launched)
+    assert same(runtime.run(batch), batch)  # and what captures runs with their copies, still does
 
 
 def test_the_inspector_is_asked(stage: Stage) -> None:

@@ -15,7 +15,7 @@ import contextlib
 import functools
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +112,20 @@ class Lane:
         context = self._context
         if not context.execute_async_v3(self._stream):
             raise self._refusal("to run")
+
+    def replayed(self, kept: ExitStack) -> Callable[[], None]:
+        """`enqueue` as a CUDA graph: what launches it again, while the stack holds it.
+
+        Raises:
+            InferenceFailed: TensorRT refuses to run.
+            CudaFailure: it cannot be captured.
+        """
+        self._cuda.begin_capture(self._stream)
+        try:
+            self.enqueue()
+        finally:
+            graph = self._cuda.end_capture(self._stream, kept)
+        return functools.partial(self._cuda.launch, graph, self._stream)
 
     def wait(self) -> None:
         """Until everything is done that was asked for."""
