@@ -101,6 +101,17 @@ def bare_as_graph(lane: Lane) -> dict[str, float] | str:
         return milliseconds(once)
 
 
+def judged(
+    folder: Path, precision: str, runtime: EngineRuntime, scan: npt.NDArray[np.int16]
+) -> dict[str, float] | str:
+    """`predict` of a scan in memory; why not, where the bundle cannot be loaded or answers none."""
+    try:
+        with load_door(str(folder), device="cuda", runtime=runtime, precision=precision) as door:
+            return milliseconds(lambda: door.predict(scan))
+    except CTEdgeError as error:
+        return error.what
+
+
 def measure(
     folder: Path, precision: str, runtime: EngineRuntime, scan: npt.NDArray[np.int16]
 ) -> dict[str, Any]:
@@ -140,8 +151,7 @@ def _measured(
         rows = inspector_rows(opened.information())
     finally:
         opened.close()
-    with load_door(str(folder), device="cuda", runtime=runtime, precision=precision) as door:
-        latency["predict_ms"] = milliseconds(lambda: door.predict(scan))
+    latency["predict_ms"] = judged(folder, precision, runtime, scan)
     return {
         "engine": path.name,
         "bytes": record.size_bytes,

@@ -201,6 +201,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "RUNS", 4)
     monkeypatch.setattr(module, "WARM_UP", 1)
+    monkeypatch.setattr(module, "SCAN_SHAPE", (64, 64, 40))
     return module
 
 
@@ -215,9 +216,11 @@ def test_the_gpu_measurement_measures_every_runtime_here(
     assert found["runs"] == 4
     (engine,) = (one["fp16"] for one in found["engines"].values())
     assert list(found["engines"]) == ["tensorrt"]
+    assert "error" not in engine, engine["error"]
     assert engine["device_gate"] == "passed"
     assert engine["accuracy"]["numeric"]["passed"] is True
-    for name in ("run_ms", "run_with_copies_ms"):
+    for name in ("run_ms", "run_as_graph_ms", "run_with_copies_ms"):
         assert 0 < engine["latency"][name]["least"] <= engine["latency"][name]["p50"]
+    assert engine["latency"]["predict_ms"] == "small has no golden case to check"
     assert not (stage.bundle.path / "engines").exists()  # a copy was measured
     stage.clear()
