@@ -10,13 +10,23 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 from ctedge.cpus import usable_cpus
 from ctedge.errors import CTEdgeError, unusable_model
 from ctedge.interrupts import interruptions_let_through, interrupts_deferred
-from ctedge.lifetime import forget_frames, model_closed, require_process, starting_threads
+from ctedge.lifetime import (
+    forget_frames,
+    given_to_runtime,
+    model_closed,
+    require_process,
+    starting_threads,
+)
 from ctedge.pipeline import InStep
+
+if TYPE_CHECKING:
+    from ctedge.bundle.model_bundle import ModelBundle
+    from ctedge.runtimes import Runtime
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -185,6 +195,17 @@ class Loaded:
             fix=f"send the path, and call {kind}.load(path) once in each process; threads may"
             " share one",
         )
+
+
+def holding(
+    kind: Callable[[ModelBundle, Runtime], Answer], bundle: ModelBundle, runtime: Runtime
+) -> Answer:
+    """A loaded model that holds an open runtime; where it cannot be made, the runtime is closed."""
+    try:
+        return kind(bundle, runtime)
+    except BaseException:
+        given_to_runtime(runtime.close)
+        raise
 
 
 class _HasUses(Protocol):

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ctedge.bundle.model_bundle import ModelBundle
-from ctedge.doors.door import Door, opened_with
+from ctedge.doors.door import Door
 from ctedge.errors import BundleNotFound, WrongTask
 from ctedge.extras import INSTALL_AGAIN
 from ctedge.runtimes import Device, RuntimeName, open_runtime
 from ctedge.runtimes.opening import open_in_thread
+from ctedge.uses import holding
 
 #: By task: the module, and the class in it. Only that one is imported which is asked for.
 _DOORS = {
@@ -41,7 +42,7 @@ def load_door(
     verified = ModelBundle.load(bundle)
     door = door_class(verified)
     opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
-    return opened_with(door, verified, opened)
+    return holding(door, verified, opened)
 
 
 def load_doors(

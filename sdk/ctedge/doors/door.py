@@ -22,7 +22,7 @@ from ctedge.lifetime import given_to_runtime
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.runtimes.verification import is_answer, warm_up
 from ctedge.tensor import network_batch
-from ctedge.uses import Loaded, Uses
+from ctedge.uses import Loaded, Uses, holding
 
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Door[Any]")
@@ -56,7 +56,8 @@ class Door(Loaded, ABC, Generic[Result]):
 
         Args:
             bundle: a folder NAME.ctedge, or the bare name of a shipped bundle.
-            device: "cpu", "cuda" (NVIDIA), "gpu" (Intel); None or "auto": "cuda", or else "cpu".
+            device: "cpu"; "cuda", an NVIDIA GPU; "gpu", an Intel GPU; or "auto" (None means the
+                same): an NVIDIA GPU, else the CPU.
             runtime: "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
             precision: "fp32", "fp16", "bf16" or "int8".
 
@@ -66,7 +67,7 @@ class Door(Loaded, ABC, Generic[Result]):
         """
         verified = ModelBundle.load(bundle, task=cls.task)
         opened = open_runtime(verified, device=device, runtime=runtime, precision=precision)
-        return opened_with(cls, verified, opened)
+        return holding(cls, verified, opened)
 
     @property
     def runtime(self) -> str:
@@ -289,12 +290,3 @@ class Door(Loaded, ABC, Generic[Result]):
             "model": self.bundle.name,
             "model_digest": self.bundle.digest,
         }
-
-
-def opened_with(door: type[Self], bundle: ModelBundle, runtime: Runtime) -> Self:
-    """A door that holds a runtime; where it cannot be made, the runtime is closed."""
-    try:
-        return door(bundle, runtime)
-    except BaseException:
-        given_to_runtime(runtime.close)
-        raise

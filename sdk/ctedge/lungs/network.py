@@ -24,7 +24,7 @@ from ctedge.lungs.patches import two_lungs
 from ctedge.lungs.slices import Box, network_slice, oriented, scan_labels
 from ctedge.runtimes import Device, Runtime, RuntimeName, open_runtime
 from ctedge.scan import CTScan
-from ctedge.uses import Loaded, Uses, in_use
+from ctedge.uses import Loaded, Uses, holding, in_use
 
 _PURPOSE = "finding the lungs"
 
@@ -70,11 +70,7 @@ class LungSegmenter(Loaded):
         require("scipy.ndimage", extra="lungs", purpose=_PURPOSE)
         verified = ModelBundle.load(bundle, task=cls.task)
         opened = open_runtime(verified, device=device, runtime=runtime)
-        try:
-            return cls(verified, opened)
-        except BaseException:
-            given_to_runtime(opened.close)
-            raise
+        return holding(cls, verified, opened)
 
     @property
     def runtime(self) -> str:
