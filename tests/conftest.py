@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crashes import Crashes
 from drawn_once import share_drawings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -41,12 +42,15 @@ def ctrl_c_is_heard() -> Iterator[None]:
         assert int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1
 
 
+@pytest.hookimpl(trylast=True)  # behind pytest's own report of crashes
 def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:  # whose environment is this process's
         folder = tempfile.TemporaryDirectory(prefix="ctedge-drawn-")
         config.add_cleanup(folder.cleanup)
         os.environ["CTEDGE_TEST_DRAWN"] = folder.name
-    share_drawings(Path(os.environ["CTEDGE_TEST_DRAWN"]))
+    shared = Path(os.environ["CTEDGE_TEST_DRAWN"])
+    share_drawings(shared)
+    config.pluginmanager.register(Crashes(shared))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
