@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 from pydicom.sequence import Sequence
-from pydicom.uid import RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from bundle_factory import write_tiny
 from ctedge import Classifier, InputError
@@ -35,6 +35,7 @@ PLACES = {
     "elements": ("ctedge.readers.dicom.images", "_check_pixels"),
     "table": ("numpy", "frombuffer"),
     "pixels": ("pydicom.pixels", "pixel_array"),
+    "pixels in their place": ("ctedge.readers.dicom.pixels", "_plain"),
     "frames": ("pydicom.encaps", "get_frame"),
 }
 
@@ -50,6 +51,8 @@ def test_it_is_said_of_the_scan(door, tmp_path, hu, monkeypatch, where):
             "RescaleSlope": None,
             "RescaleIntercept": None,
         }
+    elif where == "pixels":
+        how = {"syntax": DeflatedExplicitVRLittleEndian}
     elif where == "frames":
         how = {"syntax": RLELossless}
     write_series(tmp_path / "series", hu, **how)

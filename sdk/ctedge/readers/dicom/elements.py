@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import IrregularSeries, counted
-from ctedge.readers.dicom.opening import check_value
+from ctedge.readers.dicom.opening import Header, check_value
 from ctedge.readers.dicom.patients import IDENTITY
 
 #: Elements that are read of every header; the sequences are those of enhanced images.
@@ -76,18 +76,18 @@ class Frame:
     """Element values of one frame.
 
     Args:
-        header: a `pydicom.Dataset` with the elements `WANTED`.
+        header: of the object, with the elements `WANTED`.
         index: of the frame; None for an object without functional groups.
     """
 
-    def __init__(self, header: Any, index: int | None) -> None:
+    def __init__(self, header: Header, index: int | None) -> None:
         self._header = header
         self._index = index
 
     def get(self, keyword: str) -> Any:
         """The value; None where the element is absent."""
         if self._index is not None and keyword in _GROUP_OF:
-            per_frame = self._header.PerFrameFunctionalGroupsSequence[self._index]
+            per_frame = self._header["PerFrameFunctionalGroupsSequence"][self._index]
             shared = self._header.get("SharedFunctionalGroupsSequence") or ()
             for group in (per_frame, *shared):
                 check_value(group, _GROUP_OF[keyword])
@@ -107,7 +107,7 @@ def numbers(
 
     Args:
         name: of the slice, for messages.
-        source: a `Frame` or a `pydicom.Dataset`.
+        source: a `Frame`, a header, or a `pydicom.Dataset`.
         keyword: of the element.
         count: how many values it has to have.
         default: where the element is absent.
@@ -137,7 +137,7 @@ def text_of(source: Any, keyword: str) -> str:
     """The text of an element, of several values with backslashes; empty where it is absent.
 
     Args:
-        source: a `Frame` or a `pydicom.Dataset`.
+        source: a `Frame` or a header.
         keyword: of the element.
     """
     value = source.get(keyword)

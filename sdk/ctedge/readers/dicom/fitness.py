@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ctedge.readers.dicom.elements import Frame
-from ctedge.readers.dicom.opening import damaged
+from ctedge.readers.dicom.opening import Header, damaged
 
 #: CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image Storage, PS3.4 B.5.
 CT_CLASSES = (
@@ -43,11 +43,11 @@ _NO_SLICE = {
 _HOUNSFIELD = ("", "HU", "HU_MOD")
 
 
-def reason_to_leave_out(header: Any, name: str, trailing: int | None) -> str | None:
+def reason_to_leave_out(header: Header, name: str, trailing: int | None) -> str | None:
     """Why an object is no CT slice; None for one that is.
 
     Args:
-        header: a `pydicom.Dataset`.
+        header: with the elements `elements.WANTED`.
         name: of the object, for messages.
         trailing: how many bytes follow the header, where that can be told.
 
@@ -55,8 +55,7 @@ def reason_to_leave_out(header: Any, name: str, trailing: int | None) -> str | N
         UnreadableScan: the file began as a CT slice, and what makes it one is lost, or its pixels
             are; or it ends before it says what it is.
     """
-    meta = getattr(header, "file_meta", None) or {}
-    begun = meta.get("MediaStorageSOPClassUID")
+    begun = header.get("MediaStorageSOPClassUID")
     if begun == _MEDIA_DIRECTORY:
         return "a DICOMDIR, whose references are not followed"
     kind, modality = header.get("SOPClassUID"), header.get("Modality")
@@ -71,7 +70,7 @@ def reason_to_leave_out(header: Any, name: str, trailing: int | None) -> str | N
     return _other_picture(header, "ImageType") or _reason_of_frames(header)
 
 
-def _reason_of_frames(header: Any) -> str | None:
+def _reason_of_frames(header: Header) -> str | None:
     """Why no frame is a slice; None where one is: others are then refused as slices are read."""
     groups = header.get("PerFrameFunctionalGroupsSequence")
     places = range(len(groups)) if groups else (None,)
@@ -96,7 +95,7 @@ def _other_picture(source: Any, keyword: str) -> str | None:
     return None
 
 
-def _check_whole(header: Any, name: str, begun: Any, trailing: int | None) -> None:
+def _check_whole(header: Header, name: str, begun: Any, trailing: int | None) -> None:
     """A file that was cut off still says at its beginning what it was."""
     kind = header.get("SOPClassUID")
     lost = [word for word in ("Modality", "Rows", "Columns") if header.get(word) in (None, "")]

@@ -5,21 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ctedge.errors import CTEdgeError, IrregularSeries, counted
 from ctedge.readers.dicom.elements import text_of
 from ctedge.readers.dicom.gather import DicomObject
-from ctedge.readers.dicom.opening import damaged, damaged_header
+from ctedge.readers.dicom.opening import Header, damaged, damaged_header
 from ctedge.readers.dicom.patients import IDENTITY, Patient, patient_of, strangers
-from ctedge.readers.dicom.slices import Slice, slices_of
-
-#: What stands before native pixels, by syntax: tag, length, and in explicit syntaxes the VR.
-_ELEMENT_HEADER_BYTES = {
-    "1.2.840.10008.1.2": 8,
-    "1.2.840.10008.1.2.1": 12,
-    "1.2.840.10008.1.2.2": 12,
-}
+from ctedge.readers.dicom.slices import NATIVE_HEADER_BYTES, Slice, slices_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +27,7 @@ class Image:
         syntax_name: its name in the standard.
         original: the first value of ImageType is ORIGINAL.
         body_part: BodyPartExamined in capitals, empty where it is not said.
-        header: the `pydicom.Dataset`, to take the slices from.
+        header: what the slices are taken from.
         trailing_bytes: that follow the header in its file, where that can be told.
     """
 
@@ -48,7 +40,7 @@ class Image:
     syntax_name: str
     original: bool
     body_part: str
-    header: Any
+    header: Header
     trailing_bytes: int | None
 
 
@@ -90,19 +82,18 @@ class Series:
         return {image.syntax: image.syntax_name for image in self.images if image.syntax in used}
 
 
-def image_of(header: Any, item: DicomObject, trailing: int | None) -> Image:
+def image_of(header: Header, item: DicomObject, trailing: int | None) -> Image:
     """What a header says of its object.
 
     Args:
-        header: a `pydicom.Dataset`.
+        header: with the elements `elements.WANTED`; who the patient is goes out of it.
         item: the object.
         trailing: how many bytes follow the header, where that can be told.
     """
     patient = patient_of(header)
-    if item.dataset is None:  # who the patient is need not stay in memory
-        for keyword in IDENTITY:
-            header.pop(keyword, None)
-    syntax = (getattr(header, "file_meta", None) or {}).get("TransferSyntaxUID")
+    for keyword in IDENTITY:  # need not stay in memory
+        header.pop(keyword, None)
+    syntax = header.get("TransferSyntaxUID")
     return Image(
         item=item,
         study=text_of(header, "StudyInstanceUID") or "none",
@@ -159,7 +150,7 @@ def _slices_of(image: Image) -> tuple[Slice, ...]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what pydicom remarks on nested values
             _check_pixels(image)
-            slices = slices_of(image.header, image.item)
+            slices = slices_of(image.header, image.item, image.trailing_bytes)
             _check_size(image, slices)
     except (CTEdgeError, MemoryError):  # a want of memory is no damage
         raise
@@ -182,9 +173,9 @@ def _check_pixels(image: Image) -> None:
 
 def _check_size(image: Image, slices: Sequence[Slice]) -> None:
     """Native pixels take as many bytes as the header promises."""
-    if image.syntax not in _ELEMENT_HEADER_BYTES or image.trailing_bytes is None:
+    if image.syntax not in NATIVE_HEADER_BYTES or image.trailing_bytes is None:
         return
-    there = image.trailing_bytes - _ELEMENT_HEADER_BYTES[image.syntax]
+    there = image.trailing_bytes - NATIVE_HEADER_BYTES[image.syntax]
     promised = sum(one.rows * one.columns * one.values.bits_allocated // 8 for one in slices)
     if there < promised:
         found = f"{counted(max(there, 0), 'byte')} of pixels; {promised} are promised"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from ctedge.errors import CTEdgeError, UnreadableScan
@@ -26,6 +26,12 @@ MAX_VALUE_BYTES = 1 << 16
 
 #: A deflated object may not grow beyond this: 1 GiB holds 2000 frames of 512 x 512.
 MAX_INFLATED_BYTES = 1 << 30
+
+#: By keyword, of the elements that an object has.
+Header = dict[str, Any]
+
+#: Elements of the file meta information that are read besides.
+META = ("MediaStorageSOPClassUID", "TransferSyntaxUID")
 
 _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _VR_OF_SEQUENCES = ("SQ", "UN", None)
@@ -107,16 +113,18 @@ def damaged_header(name: str, error: Exception) -> UnreadableScan:
     return damaged(name, error if ours else kind_of(error))
 
 
-def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[Any, int | None]:
+def read_header(
+    pydicom: Any, item: DicomObject, keywords: tuple[str, ...]
+) -> tuple[Header, int | None]:
     """The wanted elements of an object, without its pixels.
 
     Args:
         pydicom: the module.
         item: what to read.
-        keywords: of the elements that are wanted.
+        keywords: of the elements that are wanted, besides those of `META`.
 
     Returns:
-        A `pydicom.Dataset`, and how many bytes follow its header where that can be told.
+        Their values, and how many bytes follow the header where that can be told.
 
     Raises:
         pydicom.errors.InvalidDicomError: not a DICOM file.
@@ -125,10 +133,9 @@ def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tup
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom remarks on what vendors do; we judge by values
         try:
-            header, trailing = _parsed(pydicom, item, keywords)
-            for keyword in keywords:  # a value is parsed, and found broken, on its first use
-                check_value(header, keyword)
-                header.get(keyword)
+            dataset, trailing = _parsed(pydicom, item, keywords)
+            header = _values(getattr(dataset, "file_meta", None), META)
+            header |= _values(dataset, keywords)
         except (CTEdgeError, MemoryError, pydicom.errors.InvalidDicomError):
             raise  # a want of memory is no damage
         except Exception as error:  # pydicom raises many kinds
@@ -136,7 +143,28 @@ def read_header(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tup
     return header, trailing
 
 
-def _parsed(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[Any, int | None]:
+def _values(dataset: Any, keywords: tuple[str, ...]) -> Header:
+    """What of these is there, each asked for once, and by tag: for pydicom it is all work anew.
+
+    A value is parsed, and found broken, when it is first asked for.
+    """
+    found: Header = {}
+    there = () if dataset is None else dataset.keys()
+    for keyword, tag in _tags(keywords):
+        if tag in there:
+            _check(dataset.get_item(tag), keyword)
+            found[keyword] = dataset[tag].value
+    return found
+
+
+@functools.cache
+def _tags(keywords: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    from pydicom.tag import Tag
+
+    return tuple((keyword, Tag(keyword)) for keyword in keywords)
+
+
+def _parsed(pydicom: Any, item: DicomObject, keywords: tuple[str, ...]) -> tuple[Any, int | None]:
     if item.dataset is not None:
         return item.dataset, None
     with item.opened() as stream:
@@ -144,12 +172,13 @@ def _parsed(pydicom: Any, item: DicomObject, keywords: Sequence[str]) -> tuple[A
         stream.seek(0)
         bounded = _Bounded(stream)
         try:
-            header = pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(keywords))
+            tags = [tag for _, tag in _tags(keywords)]
+            dataset = pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=tags)
         except Exception:
             if bounded.beyond is not None:  # pydicom may have made another error of it
                 raise bounded.beyond from None
             raise
-        return header, None if bounded.inflates else size - stream.tell()
+        return dataset, None if bounded.inflates else size - stream.tell()
 
 
 def check_value(dataset: Any, keyword: str) -> None:
@@ -162,7 +191,10 @@ def check_value(dataset: Any, keyword: str) -> None:
     Raises:
         Unbearable: a sequence of far too many items, or a number or text without end.
     """
-    raw = dataset.get_item(keyword)
+    _check(dataset.get_item(keyword), keyword)
+
+
+def _check(raw: Any, keyword: str) -> None:
     value = getattr(raw, "value", None)
     if not isinstance(value, bytes):
         return

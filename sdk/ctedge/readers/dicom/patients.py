@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,11 @@ class Patient:
     born: bytes
 
 
-def patient_of(header: Any) -> Patient:
+def patient_of(header: Mapping[str, Any]) -> Patient:
     """Who the patient is.
 
     Args:
-        header: a `pydicom.Dataset` with the elements `IDENTITY`.
+        header: by keyword, with the elements `IDENTITY`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names in letters that are not those they state

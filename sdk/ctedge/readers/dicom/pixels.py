@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import numpy.typing as npt
 
 from ctedge.errors import CodecUnavailable, CTEdgeError, UnreadableScan
 from ctedge.extras import install_line, require
 from ctedge.readers.dicom.codecs import CODECS, decode_frame
 from ctedge.readers.dicom.opening import damaged
-from ctedge.readers.dicom.slices import Slice
+from ctedge.readers.dicom.slices import NATIVE_HEADER_BYTES, Slice
 from ctedge.readers.dicom.values import hu_of
 
 #: The data set is deflated as a whole, PS3.5 A.5.
@@ -21,6 +22,12 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 #: Not compressed, or as a whole: PS3.5 A.1 to A.3, and A.5.
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
+
+#: Of these the syntaxes whose pixels stand in a file as in memory: little endian, not deflated.
+_AS_IN_MEMORY = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+
+#: The tag (7FE0,0010) in these, and what is said instead of a length where fragments follow.
+_PIXEL_DATA, _NO_LENGTH = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
 
 #: What stands before pixels in a file: tag, VR, length (all encapsulated syntaxes are explicit).
 _ELEMENT_HEADER_BYTES = 12
@@ -95,7 +102,28 @@ def _stored(pydicom: Any, one: Slice) -> npt.NDArray[Any]:
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=[*_FRAME_TABLE])
             stream.seek(_ELEMENT_HEADER_BYTES, 1)
             return _of_frames(pydicom, one, header, stream)
-        return _native(pydicom, one, stream)
+        plain = _plain(one, stream)
+        return _native(pydicom, one, stream) if plain is None else plain
+
+
+def _plain(one: Slice, stream: BinaryIO) -> npt.NDArray[Any] | None:
+    """Pixels that stand in the file as in memory; None where pydicom is to look for them.
+
+    It would read the whole header again, which takes longer than all else.
+    """
+    if one.trailing_bytes is None or one.syntax not in _AS_IN_MEMORY:
+        return None
+    sign = "i" if one.values.signed else "u"
+    dtype = np.dtype(f"<{sign}{one.values.bits_allocated // 8}")
+    size = one.rows * one.columns * dtype.itemsize
+    stream.seek(-one.trailing_bytes, io.SEEK_END)
+    said = stream.read(NATIVE_HEADER_BYTES[one.syntax])
+    length = int.from_bytes(said[-4:], "little")
+    if said[:4] != _PIXEL_DATA or not (one.frame + 1) * size <= length < _NO_LENGTH:
+        return None
+    stream.seek(one.frame * size, io.SEEK_CUR)
+    data = stream.read(size)
+    return np.frombuffer(data, dtype).reshape(one.rows, one.columns) if len(data) == size else None
 
 
 def _of_dataset(pydicom: Any, one: Slice, dataset: Any) -> npt.NDArray[Any]:

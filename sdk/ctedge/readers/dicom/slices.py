@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from ctedge.errors import IrregularSeries, counted
 from ctedge.readers.dicom.elements import Frame, numbers, text_of
 from ctedge.readers.dicom.fitness import reason_of_frame
 from ctedge.readers.dicom.gather import DicomObject
-from ctedge.readers.dicom.opening import damaged
+from ctedge.readers.dicom.opening import Header, damaged
 from ctedge.readers.dicom.values import StoredValues, stored_values
 
 #: More frames than any scan has slices.
@@ -26,6 +25,9 @@ MAX_PIXELS = 4096 * 4096
 MAX_KERNEL = 64
 
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
+
+#: What stands before native pixels, by syntax: tag, length, and in explicit syntaxes the VR.
+NATIVE_HEADER_BYTES = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, _BIG_ENDIAN: 12}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +47,8 @@ class Slice:
         acquisition: AcquisitionNumber; None where it is not said.
         kernel: ConvolutionKernel; empty where it is not said.
         values: how stored values become HU.
+        trailing_bytes: that follow the header of its file, from the element of its pixels on,
+            where that can be told.
     """
 
     name: str
@@ -60,14 +64,16 @@ class Slice:
     acquisition: int | None
     kernel: str
     values: StoredValues
+    trailing_bytes: int | None
 
 
-def slices_of(header: Any, item: DicomObject) -> tuple[Slice, ...]:
+def slices_of(header: Header, item: DicomObject, trailing: int | None) -> tuple[Slice, ...]:
     """The slices of an object that passed `ctedge.readers.dicom.fitness`.
 
     Args:
-        header: a `pydicom.Dataset` with the elements `elements.WANTED`.
+        header: with the elements `elements.WANTED`.
         item: the object.
+        trailing: how many bytes follow the header, where that can be told.
 
     Raises:
         IrregularSeries: an element that a slice needs is missing or no number; a frame that is no
@@ -86,15 +92,15 @@ def slices_of(header: Any, item: DicomObject) -> tuple[Slice, ...]:
             expected="NumberOfFrames 1, or an enhanced CT image",
             fix="export the series from the scanner again, as enhanced or as single slices",
         )
-    meta = getattr(header, "file_meta", None) or {}
-    syntax = str(meta.get("TransferSyntaxUID") or "")
-    return tuple(
-        _slice(Frame(header, None if groups is None else index), item, syntax, index, frames)
-        for index in range(frames)
-    )
+    return tuple(_slice(header, item, trailing, index, frames) for index in range(frames))
 
 
-def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int) -> Slice:
+def _slice(
+    header: Header, item: DicomObject, trailing: int | None, index: int, frames: int
+) -> Slice:
+    grouped = header.get("PerFrameFunctionalGroupsSequence") is not None
+    frame = Frame(header, index if grouped else None)
+    syntax = str(header.get("TransferSyntaxUID") or "")
     place = "" if frames == 1 else f" frame {index + 1}"
     where = f"{item.where}{place}"
 
@@ -127,6 +133,7 @@ def _slice(frame: Frame, item: DicomObject, syntax: str, index: int, frames: int
         acquisition=None if acquisition in (None, "") else whole("AcquisitionNumber"),
         kernel=text_of(frame, "ConvolutionKernel")[:MAX_KERNEL],
         values=stored_values(where, frame, big_endian=syntax == _BIG_ENDIAN),
+        trailing_bytes=trailing,
     )
 
 
