@@ -24,7 +24,7 @@ _TOKEN = secrets.token_hex(32)
 
 #: Run by every Python that starts in the environment below: opening certain files kills the
 #: process, always or the first time, or finds the GPU lost, or a package missing until it is
-#: `installed`; `gate-` files are waited for until `open` stands beside them.
+#: `installed`; who comes to a `gate-` file leaves a mark, and waits until `open` stands beside it.
 _DANGERS = """
 import os, signal, sys, time
 
@@ -40,6 +40,8 @@ def watch(event, arguments):
     if name == "lacking.nii.gz" and not os.path.exists(os.path.join(folder, "installed")):
         from ctedge import MissingExtra
         raise MissingExtra("a package is missing", fix="install it")
+    if name.startswith("gate-"):
+        first(folder, f"{os.getpid()}-at-{name}")
     while name.startswith("gate-") and not os.path.exists(os.path.join(folder, "open")):
         time.sleep(0.01)
 

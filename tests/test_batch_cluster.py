@@ -84,7 +84,13 @@ def journal_of(job):
 
 
 def at_the_gates(job):
-    return len(journal_of(job)) >= len(BEFORE)
+    """All is finished that comes before them, and each is waited at."""
+    return len(journal_of(job)) >= len(BEFORE) and set(GATES) <= {gate for _, gate in waiting(job)}
+
+
+def waiting(job):
+    """Who came to which gate, by process."""
+    return [mark.name.split("-at-") for mark in job.glob("*-at-gate-*")]
 
 
 def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun, room):
@@ -95,6 +101,7 @@ def test_killed_half_way_and_resumed_it_answers_as_predict_does(job, begun, room
         assert finished(process)[0] == -signal.SIGKILL
         kept = journal_of(job)
         assert set(kept) == set(range(len(BEFORE)))
+        assert len({process for process, _ in waiting(job)}) == 2  # workers, each at one
         assert not (job / "results.parquet").exists()
 
         code, _, err = finished(begun("--address", address))
