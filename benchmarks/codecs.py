@@ -5,14 +5,13 @@
 
 CTEDGE_TEST_DATA names the folder with real scans: of its dicom/transfer_syntaxes one file of each
 syntax is taken, and the first slice of each chest beside it; without it their rows are left out. A
-synthetic frame stands in each lossless syntax. Medians of CPU milliseconds of one frame. Of
+synthetic frame stands in each lossless syntax. CPU milliseconds of one frame. Of
 pydicom's plugins those that are installed are named.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 import warnings
@@ -26,6 +25,7 @@ import pydicom
 import result_file
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
+from times import summary
 
 from ctedge.bench.machine import BenchMachine
 from ctedge.readers.dicom.codecs import CODECS, decode_frame
@@ -42,14 +42,14 @@ PACKAGES = (
 )
 
 
-def median_ms(work: Callable[[], Any], rounds: int) -> float:
+def cpu_times(work: Callable[[], Any], rounds: int) -> dict[str, Any]:
     work()
     taken = []
     for _ in range(rounds):
         began = time.process_time()
         work()
         taken.append(1e3 * (time.process_time() - began))
-    return round(statistics.median(taken), 2)
+    return summary(taken)
 
 
 def real_frames() -> Iterator[tuple[str, Any]]:
@@ -76,7 +76,7 @@ def synthetic_frames() -> Iterator[tuple[str, Any]]:
         yield "synthetic", slices(hu, syntax=syntax)[0]
 
 
-def plugin_ms(frame: bytes, dataset: Any, rounds: int) -> dict[str, float]:
+def of_plugins(frame: bytes, dataset: Any, rounds: int) -> dict[str, dict[str, Any]]:
     """Each of pydicom's plugins that decodes this frame."""
     try:
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
@@ -101,7 +101,7 @@ def plugin_ms(frame: bytes, dataset: Any, rounds: int) -> dict[str, float]:
             )
 
         try:
-            found[name] = median_ms(work, rounds)
+            found[name] = cpu_times(work, rounds)
         except (RuntimeError, NotImplementedError, ValueError):
             continue
     return found
@@ -131,15 +131,17 @@ def row(label: str, dataset: Any, rounds: int) -> dict[str, Any]:
         "syntax": syntax.name,
         "uid": str(syntax),
         "shape": [dataset.Rows, dataset.Columns],
-        "ours_ms": median_ms(ours, rounds),
-        "pydicom_plugins_ms": plugin_ms(frame, dataset, rounds),
+        "ctedge": cpu_times(ours, rounds),
+        "pydicom_plugins": of_plugins(frame, dataset, rounds),
     }
 
 
 def shown(one: dict[str, Any]) -> str:
     """A row for reading along."""
-    plugins = ", ".join(f"{name} {ms}" for name, ms in one["pydicom_plugins_ms"].items())
-    took = f"{one['uid'][18:]:6} {one['ours_ms']:7.2f} ms   pydicom: {plugins or 'none'}"
+    plugins = ", ".join(
+        f"{name} {found['p50_ms']:.2f}" for name, found in one["pydicom_plugins"].items()
+    )
+    took = f"{one['uid'][18:]:6} {one['ctedge']['p50_ms']:7.2f} ms   pydicom: {plugins or 'none'}"
     return f"{took}   {one['file'][-40:]}"
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # pytest imports by pa
 import result_file
 
 PACKAGES = (
-    *("scipy", "nibabel", "isal", "pydicom", "imagecodecs"),
+    *("scipy", "nibabel", "isal", "pydicom", "imagecodecs", "python-gdcm"),
     *("keras", "tensorflow-cpu", "pytest-benchmark"),
 )
 
@@ -37,6 +37,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         entry["stats"] = {
             key: entry["stats"][key] for key in ("min", "median", "mean", "stddev", "max", "rounds")
         }
+        entry["stats"]["cv"] = entry["stats"]["stddev"] / entry["stats"]["mean"]
         for noise in ("fullname", "param", "params", "group", "options"):
             entry.pop(noise, None)
     words = ["-m", "pytest", *config.invocation_params.args]

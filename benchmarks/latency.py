@@ -48,6 +48,7 @@ class Plan:
         real: turns and processes of each real scan.
         budgets: phantoms whose budget is taken of ctedge, the answers of each, and by what: the
             first so many of `latency_ctedge.SWEPT`.
+        dicom: the same of phantoms as DICOM series.
         candidates: what ctedge is asked for.
         batches, threads: of the sweeps.
         runs: of the network in each step of the sweeps, and of the start taken apart.
@@ -58,6 +59,7 @@ class Plan:
     shapes: tuple[tuple[Shape, int, int], ...]
     real: tuple[int, int]
     budgets: tuple[tuple[Shape, int, int], ...]
+    dicom: tuple[tuple[Shape, int, int], ...]
     candidates: tuple[str, ...]
     batches: tuple[int, ...]
     threads: tuple[int, ...]
@@ -71,6 +73,7 @@ FULL = Plan(
     shapes=(((512, 512, 40), 6, 0), ((512, 512, 300), 5, 5), ((512, 512, 750), 3, 0)),
     real=(5, 0),
     budgets=(((512, 512, 41), 100, 2), ((512, 512, 300), 100, 1)),
+    dicom=(((512, 512, 41), 100, 1), ((512, 512, 300), 100, 1)),
     candidates=CANDIDATES,
     batches=(1, 2, 4, 8),
     threads=(1, 2, 4),
@@ -85,6 +88,7 @@ SHORT = replace(
     shapes=(((512, 512, 40), 3, 0), ((512, 512, 300), 3, 3)),
     real=(0, 0),
     budgets=(((512, 512, 41), 60, 2), ((512, 512, 300), 60, 1)),
+    dicom=(((512, 512, 300), 60, 1),),
     threads=(1, 2),
 )
 
@@ -93,6 +97,7 @@ QUICK = Plan(
     shapes=(((48, 48, 20), 1, 1),),
     real=(0, 0),
     budgets=(((48, 48, 20), 2, 1),),
+    dicom=(((48, 48, 20), 2, 1),),
     candidates=("onnxruntime-cpu-fp32",),
     batches=(2,),
     threads=(1,),
@@ -146,8 +151,9 @@ def _of_ctedge(plan: Plan, place: Place, say: Say) -> dict[str, Any]:
     start = alone.cold_parts(BUNDLE, usual, plan.runs)
     say("ctedge: budget")
     budgets = [
-        alone.budget(BUNDLE, _phantom(place, shape), str(peer.candidate), repeats)
-        for shape, repeats, how_many in plan.budgets
+        alone.budget(BUNDLE, _phantom(place, shape, dicom=dicom), str(peer.candidate), repeats)
+        for dicom, wanted in ((False, plan.budgets), (True, plan.dicom))
+        for shape, repeats, how_many in wanted
         for peer in swept[:how_many]
     ]
     say("ctedge: batches and threads")
@@ -167,9 +173,12 @@ def _of_ctedge(plan: Plan, place: Place, say: Say) -> dict[str, Any]:
     }
 
 
-def _phantom(place: Place, shape: Shape, turns: int = 0, cold: int = 0) -> Scan:
-    path = place.inputs / scan_name(shape)
-    return Scan(name=_shape_name(shape), path=path, turns=turns, cold=cold)
+def _phantom(
+    place: Place, shape: Shape, turns: int = 0, cold: int = 0, *, dicom: bool = False
+) -> Scan:
+    path = place.inputs / scan_name(shape, dicom=dicom)
+    name = f"{_shape_name(shape)}{', DICOM' if dicom else ''}"
+    return Scan(name=name, path=path, turns=turns, cold=cold)
 
 
 def _shape_name(shape: Shape) -> str:
@@ -195,8 +204,9 @@ def prepare(folder: Path, plan: Plan) -> None:
     shapes = {shape for shape, _, _ in plan.shapes} | {shape for shape, _, _ in plan.budgets}
     script = str(Path(__file__).with_name("latency_inputs.py"))
     command = [sys.executable, script, str(folder), *(["--bf16"] if plan.bf16 else [])]
-    for shape in sorted(shapes):
-        command += ["--shape", "x".join(map(str, shape))]
+    for option, wanted in (("--shape", shapes), ("--dicom", {shape for shape, _, _ in plan.dicom})):
+        for shape in sorted(wanted):
+            command += [option, "x".join(map(str, shape))]
     chatter = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     subprocess.run(command, check=True, env=os.environ | chatter, stdout=subprocess.DEVNULL)
 

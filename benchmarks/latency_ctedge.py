@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from latency_peers import SCRIPTS, Peer, PeerLost, Place, Worker, timed
-from latency_turns import Scan, summary
+from latency_turns import Scan
+from times import summary
 
 #: What is swept, and whose budget is shown: what is chosen, and what runs everywhere.
 SWEPT = ("auto", "onnxruntime-cpu-fp32")

@@ -1,6 +1,6 @@
 """What `latency.py` shows to all: synthetic scans, and one network in the files that peers take.
 
-    python benchmarks/latency_inputs.py FOLDER --shape 512x512x40 --shape 512x512x300 [--bf16]
+    python benchmarks/latency_inputs.py FOLDER --shape 512x512x40 --dicom 512x512x300 [--bf16]
 
 The weights are those of the shipped pneumonia bundle. Its normalisations were folded away when it
 was exported; here they are put back, drawn from a seed and cancelled in the layer that follows, so
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ctedge import CTEdgeError, ModelBundle
 from ctedge.files import atomic_file
-from ctedge.phantom import draw_patient, render, write_nifti
+from ctedge.phantom import draw_patient, render, write_dicom, write_nifti
 
 BUNDLE = "pneumonia"
 KERAS, ONNX, WEIGHTS = "network.keras", "network.onnx", "network.npz"
@@ -41,8 +41,17 @@ Shape = tuple[int, int, int]
 Floats = npt.NDArray[np.floating[Any]]
 
 
-def scan_name(shape: Shape) -> str:
-    return f"phantom-{'x'.join(map(str, shape))}.nii.gz"
+def scan_name(shape: Shape, *, dicom: bool = False) -> str:
+    return f"phantom-{'x'.join(map(str, shape))}{'-dicom' if dicom else '.nii.gz'}"
+
+
+def write_scan(said: str, folder: Path, *, dicom: bool) -> None:
+    """A phantom of "512x512x40": a .nii.gz, or a folder of uncompressed slices."""
+    x, y, z = map(int, said.split("x"))
+    path = folder / scan_name((x, y, z), dicom=dicom)
+    if not path.exists():
+        phantom = render(draw_patient(SEED, lesion_share=_LESION_SHARE), shape=(x, y, z))
+        (write_dicom if dicom else write_nifti)(phantom, path)
 
 
 def unfolded(folded: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -127,15 +136,14 @@ def write_bf16(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--shape", action="append", default=[])
+    parser.add_argument("--shape", action="append", default=[], help="of a .nii.gz")
+    parser.add_argument("--dicom", action="append", default=[], help="shape of a series")
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
     for said in options.shape:
-        x, y, z = map(int, said.split("x"))
-        path = options.folder / scan_name((x, y, z))
-        if not path.exists():
-            patient = draw_patient(SEED, lesion_share=_LESION_SHARE)
-            write_nifti(render(patient, shape=(x, y, z)), path)
+        write_scan(said, options.folder, dicom=False)
+    for said in options.dicom:
+        write_scan(said, options.folder, dicom=True)
     write_networks(options.folder)
     if options.bf16:
         try:

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from latency_peers import REFERENCE, Peer, PeerLost, Place, Worker, run_cold
-
-from ctedge.bench.summary import Summary, whole_ns
+from times import summary
 
 #: A turn of a quick peer: answers until this much time is used up, and no more than so many.
 TURN_MS, TURN_MOST = 1000.0, 5
@@ -22,7 +20,7 @@ class Scan:
 
     Attributes:
         name: neutral; paths may name a patient.
-        path: a .nii.gz.
+        path: a .nii.gz; of ctedge alone also a folder of DICOM slices.
         turns: of each peer; one alone is a trial, and counts its first answer.
         cold: whole processes of each peer; one alone is a trial, too.
     """
@@ -61,12 +59,6 @@ class Row:
             "difference": difference,
             "peak_mib": None if self.peak_mib is None else round(self.peak_mib, 1),
         }
-
-
-def summary(ms: Sequence[float]) -> dict[str, Any]:
-    """Quantiles, spread and the least of wall times."""
-    found = Summary.of(np.array([whole_ns(value) for value in ms], np.int64)).to_json()
-    return {**found, "least_ms": round(min(ms), 6)}
 
 
 def in_turns(count: int, turns: int) -> Iterator[int]:

@@ -25,6 +25,7 @@ import result_file
 from latency_peers import environment
 from rewrites import exported
 from threads_child import by_threads
+from times import summary
 
 from ctedge import KERAS_EXAMPLE
 from ctedge.bench.machine import BenchMachine, peak_memory_bytes
@@ -115,7 +116,7 @@ def in_child(way: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def hints(wanted: Sequence[Step], rounds: int) -> list[dict[str, Any]]:
-    """A row a step: the rate of each round, quantiles of all answers, the largest peak."""
+    """A row a step: the rate of each round, times of all answers, the largest peak."""
     found: dict[Step, list[dict[str, Any]]] = {step: [] for step in wanted}
     for number in range(rounds):
         for step in reversed(wanted) if number % 2 else wanted:
@@ -123,15 +124,13 @@ def hints(wanted: Sequence[Step], rounds: int) -> list[dict[str, Any]]:
             found[step].append(in_child("answering", asdict(step)))
     rows = []
     for step, told in found.items():
-        p50, p95 = np.percentile([ms for one in told for ms in one["ms"]], (50, 95))
         peaks = [one["peak_bytes"] for one in told]
         rows.append(
             {
                 **asdict(step),
                 "streams": told[0]["streams"],
                 "answers_per_second": [round(step.answers / one["seconds"], 3) for one in told],
-                "p50_ms": round(float(p50), 2),
-                "p95_ms": round(float(p95), 2),
+                "answer": summary([ms for one in told for ms in one["ms"]]),
                 "peak_mib": None if None in peaks else round(max(peaks) / 2**20, 1),
             }
         )
@@ -153,8 +152,8 @@ def caches(folder: Path, precisions: Sequence[str], loads: int) -> list[dict[str
         rows.append(
             {
                 "precision": precision,
-                "plain_ms": [round(ms, 2) for ms in plain_ms],
-                "cached_ms": [round(ms, 2) for ms in cached_ms],
+                "plain": summary(plain_ms),
+                "cached": summary(cached_ms),
                 "from_cache": from_cache,
                 "cache_bytes": sum(
                     file.stat().st_size for file in cache.rglob("*") if file.is_file()

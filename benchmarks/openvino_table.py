@@ -19,25 +19,28 @@ def hint_rows(document: dict[str, Any]) -> Iterator[str]:
     yield f"{result_file.machine_line(document, packages)}."
     yield from result_file.doubts(document)
     yield ""
-    yield "| network alone | hint | threads that call | streams | answers a second | p50 | MiB |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    columns = ("streams", "answers a second", "p50", "CV", "MiB")
+    yield f"| network alone | hint | threads that call | {' | '.join(columns)} |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for row in document["hints"]:
         rates = row["answers_per_second"]
         rate = f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
         cells = [row["precision"], row["hint"].lower(), row["callers"], row["streams"], rate]
-        cells += [f"{row['p50_ms']:.0f} ms", peak]
+        cells += [f"{row['answer']['p50_ms']:.0f} ms", f"{row['answer']['cv']:.1%}", peak]
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
 def cache_rows(document: dict[str, Any]) -> Iterator[str]:
     """One line of Markdown for a precision."""
-    yield "| the file's bytes compiled | without a cache | out of a filled one | its size |"
-    yield "| --- | ---: | ---: | ---: |"
+    columns = ("without a cache", "CV", "out of a filled one", "CV", "its size")
+    yield f"| the file's bytes compiled | {' | '.join(columns)} |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for row in document["caches"]:
-        plain, cached = (statistics.median(row[name]) for name in ("plain_ms", "cached_ms"))
-        size = f"{row['cache_bytes'] / 1e6:.1f} MB"
-        yield f"| {row['precision']} | {plain:.0f} ms | {cached:.0f} ms | {size} |"
+        times = [
+            f"{row[name]['p50_ms']:.0f} ms | {row[name]['cv']:.1%}" for name in ("plain", "cached")
+        ]
+        yield f"| {row['precision']} | {' | '.join(times)} | {row['cache_bytes'] / 1e6:.1f} MB |"
 
 
 PLACES = {"hints": hint_rows, "caches": cache_rows}

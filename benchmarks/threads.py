@@ -24,10 +24,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import result_file
 from latency_peers import environment
 from threads_child import STREAMS
+from times import summary
 
 from ctedge.bench.machine import BenchMachine
 from ctedge.phantom import draw_patient, render, write_nifti
@@ -161,16 +161,14 @@ def _run(step: Step, scan: Path) -> dict[str, Any]:
 
 
 def _row(step: Step, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of all rounds: the rate of each, quantiles of all answers, the largest peak."""
+    """Of all rounds: the rate of each, times of all answers, the largest peak."""
     ms = [one for found in rounds for one in found["ms"]]
-    p50, p95 = np.percentile(ms, (50, 95)) if ms else (None, None)
     peaks = [found["peak_bytes"] for found in rounds]
     return {
         **asdict(step),
         "ran": rounds[0]["ran"],
         "scans_per_second": [round(step.scans / found["seconds"], 4) for found in rounds],
-        "p50_ms": None if p50 is None else round(float(p50), 3),
-        "p95_ms": None if p95 is None else round(float(p95), 3),
+        "answer": summary(ms) if ms else None,
         "peak_mib": None if None in peaks else round(max(peaks) / 2**20, 1),
     }
 

@@ -22,11 +22,12 @@ def machine_rows(document: dict[str, Any]) -> Iterator[str]:
 
 def thread_rows(document: dict[str, Any]) -> Iterator[str]:
     """One line of Markdown for so many CPUs and so many threads that call."""
-    yield "| runs on | CPUs | threads that call | answers a second | p50 | p95 | peak MiB |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield "| runs on | CPUs | threads that call | answers a second | p50 | p95 | CV | peak MiB |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for row in document["rows"]:
         if row["way"] == "threads":
-            times = [f"{row[name]:.0f} ms" for name in ("p50_ms", "p95_ms")]
+            times = [f"{row['answer'][name]:.0f} ms" for name in ("p50_ms", "p95_ms")]
+            times.append(f"{row['answer']['cv']:.1%}")
             cells = [_called(row), row["cpus"], row["callers"], _rate(row), *times, _peak(row)]
             yield "| " + " | ".join(map(str, cells)) + " |"
 

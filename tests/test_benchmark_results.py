@@ -198,16 +198,16 @@ def test_each_command_and_page_of_the_overview_exists(name):
 def test_a_series_that_was_not_read_shows():
     import reading_tables
 
-    row = {"seconds": 1.0, "peer_seconds": 3.0, "times_faster": 3.0, "peak_mib": 150.0}
-    row |= {"peer_peak_mib": 600.0, "memory_share": 0.25}
+    row = {"ctedge": {"p50_ms": 1000.0, "cv": 0.05}, "script": {"p50_ms": 3000.0, "cv": 0.1}}
+    row |= {"times_faster": 3.0, "peak_mib": 150.0, "script_peak_mib": 600.0, "memory_share": 0.25}
     names = list(reading_tables.SERIES)
     document = {
         "machine": MACHINE.to_json(),
         "benchmarks": [{"name": names[1], "extra_info": row}],
     }
     lines = list(reading_tables.reading_rows(document))
-    assert lines[-2] == "| 600 slices, uncompressed | not taken yet | | | | | |"
-    assert lines[-1].endswith("| 1.00 s | 3.00 s | 3.0 | 150 | 600 | 25% |")
+    assert lines[-2] == "| 600 slices, uncompressed | not taken yet | | | | | | | |"
+    assert lines[-1].endswith("| 1.00 s | 5.0% | 3.00 s | 10.0% | 3.0 | 150 | 600 | 25% |")
     assert len({line.count("|") for line in lines[2:]}) == 1
 
 
@@ -229,4 +229,4 @@ def test_a_trial_of_the_codecs_fills_its_table(tmp_path, real_data):
     lines = list(reading_tables.codec_rows(document))
     assert sum("| synthetic, 512 x 512 |" in line for line in lines) >= 5
     assert any("covid_chest" in line for line in lines)
-    assert all(line.count(" | ") == 3 for line in lines[4:])
+    assert all(line.count(" | ") == 4 for line in lines[4:])

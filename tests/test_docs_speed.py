@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import REPOSITORY
+from ctedge.runtimes.candidate import ORDER
 
 PAGE = (REPOSITORY / "docs" / "speed.md").read_text()
 
@@ -159,6 +160,18 @@ def test_tables_are_whole_and_a_missing_peer_stands_in_them(tables, document):
     for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
         widths = {len(re.findall(r"\|", line)) for line in table.splitlines()}
         assert len(widths) == 1, table
+
+
+def test_what_auto_tries_first_on_a_cpu_was_measured_to_be_the_fastest(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    import result_file
+
+    measured = {
+        row["peer"].removeprefix("ctedge, "): row["stages"]["network"]["p50_ms"]
+        for row in result_file.read("latency")["network"]
+    }
+    tried = [candidate.name for candidate in ORDER if candidate.device == "cpu"]
+    assert sorted(tried, key=measured.__getitem__) == tried
 
 
 def test_what_speaks_against_the_figures_stands_first(tables, document):

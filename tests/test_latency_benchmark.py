@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("tf2onnx", exc_type=ImportError)
 pytest.importorskip("onnxruntime", exc_type=ImportError)
+pytest.importorskip("pydicom", exc_type=ImportError)
 
 from conftest import REPOSITORY
 from made_once import made_once
@@ -75,6 +76,7 @@ def test_cold_rows_network_and_sweeps_are_there(document):
     for rows in ("budget", "batches", "threads"):
         assert document[rows]
         assert all(row["missing"] is None for row in document[rows])
+    assert [row["scan"] for row in document["budget"]] == ["48 x 48 x 20", "48 x 48 x 20, DICOM"]
 
 
 def test_it_names_the_machine_and_no_path(document, written):

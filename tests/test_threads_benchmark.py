@@ -85,7 +85,8 @@ def test_a_trial_fills_the_tables(tmp_path: Path) -> None:
     assert document["command"].endswith("python benchmarks/threads.py --quick -o threads.json")
     by_threads, *streams = document["rows"]
     assert (by_threads["callers"], by_threads["cpus"]) == (2, 1)
-    assert 0 < by_threads["p50_ms"] <= by_threads["p95_ms"]
+    assert 0 < by_threads["answer"]["p50_ms"] <= by_threads["answer"]["p95_ms"]
+    assert by_threads["answer"]["cv"] > 0
     assert [row["way"] for row in streams] == list(dict.fromkeys(row["way"] for row in streams))
     assert all(row["scans_per_second"][0] > 0 for row in document["rows"])
     page = threads_table.page((REPOSITORY / "docs" / "batches.md").read_text(), document)
@@ -95,19 +96,22 @@ def test_a_trial_fills_the_tables(tmp_path: Path) -> None:
 def row(way: str, rates: list[float], **changes: Any) -> dict[str, Any]:
     found = {"candidate": "auto", "ran": "openvino-cpu-int8", "way": way, "cpus": 2, "callers": 1}
     found |= {"shape": [512, 512, 41], "scans": 24, "scans_per_second": rates, "peak_mib": 400.4}
-    return found | {"p50_ms": None, "p95_ms": None} | changes
+    return found | {"answer": None} | changes
 
 
 def test_rates_are_medians_and_streams_are_compared_with_one_by_one() -> None:
     import threads_table
 
+    answer = {"p50_ms": 180.4, "p95_ms": 200.0, "cv": 0.0512}
     rows = [
-        row("threads", [5.0, 6.0, 5.5], callers=2, p50_ms=180.4, p95_ms=200.0),
+        row("threads", [5.0, 6.0, 5.5], callers=2, answer=answer),
         row(threads_table.PLAIN, [2.0, 4.0, 3.0]),
         row("predict_batch", [4.5], peak_mib=None),
     ]
     lines = list(threads_table.thread_rows({"rows": rows}))
-    shown = "| auto: openvino-cpu-int8 | 2 | 2 | 5.50 (5.00 to 6.00) | 180 ms | 200 ms | 400 |"
+    shown = (
+        "| auto: openvino-cpu-int8 | 2 | 2 | 5.50 (5.00 to 6.00) | 180 ms | 200 ms | 5.1% | 400 |"
+    )
     assert lines[2:] == [shown]
     first, second = list(threads_table.stream_rows({"rows": rows}))[2:]
     assert first.endswith("| `predict, one by one` | 3.00 (2.00 to 4.00) |  | 400 |")
