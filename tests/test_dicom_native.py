@@ -60,6 +60,20 @@ def test_frames_of_one_file(tmp_path, hu, not_looked_for):
     np.testing.assert_array_equal(read_scan(path).voxels, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Expected implicit VR, but found explicit VR")
+def test_files_of_another_syntax_than_they_say(tmp_path, hu):
+    """Explicit ones that say they are implicit: archives write them, and pydicom reads them."""
+    paths = write_series(tmp_path / "series", hu)
+    expected = read_scan(tmp_path / "series").voxels
+    explicit = ExplicitVRLittleEndian.encode() + b"\0"
+    implicit = ImplicitVRLittleEndian.encode().ljust(len(explicit), b"\0")
+    for path in paths:
+        content = path.read_bytes()
+        assert content.count(explicit) == 1
+        path.write_bytes(content.replace(explicit, implicit))
+    np.testing.assert_array_equal(read_scan(tmp_path / "series").voxels, expected)
+
+
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 8])
 def test_an_element_that_says_another_length_is_left_to_pydicom(tmp_path, hu, length):
     """Which counts the pixels by rows and columns; that there are as many bytes, we have seen."""

@@ -23,11 +23,16 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 #: Not compressed, or as a whole: PS3.5 A.1 to A.3, and A.5.
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
 
-#: Of these the syntaxes whose pixels stand in a file as in memory: little endian, not deflated.
-_AS_IN_MEMORY = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+#: Of these the syntaxes whose pixels stand in a file as in memory, little endian and not deflated:
+#: the tag (7FE0,0010), and where it is explicit the VR. Some files are of another syntax than they
+#: say, which pydicom finds out.
+_BEFORE_LENGTH = {
+    "1.2.840.10008.1.2": (b"\xe0\x7f\x10\x00",),
+    "1.2.840.10008.1.2.1": (b"\xe0\x7f\x10\x00OW\0\0", b"\xe0\x7f\x10\x00OB\0\0"),
+}
 
-#: The tag (7FE0,0010) in these, and what is said instead of a length where fragments follow.
-_PIXEL_DATA, _NO_LENGTH = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
+#: What is said instead of a length where fragments follow.
+_NO_LENGTH = 0xFFFFFFFF
 
 #: What stands before pixels in a file: tag, VR, length (all encapsulated syntaxes are explicit).
 _ELEMENT_HEADER_BYTES = 12
@@ -111,7 +116,7 @@ def _plain(one: Slice, stream: BinaryIO) -> npt.NDArray[Any] | None:
 
     It would read the whole header again, which takes longer than all else.
     """
-    if one.trailing_bytes is None or one.syntax not in _AS_IN_MEMORY:
+    if one.trailing_bytes is None or one.syntax not in _BEFORE_LENGTH:
         return None
     sign = "i" if one.values.signed else "u"
     dtype = np.dtype(f"<{sign}{one.values.bits_allocated // 8}")
@@ -119,7 +124,8 @@ def _plain(one: Slice, stream: BinaryIO) -> npt.NDArray[Any] | None:
     stream.seek(-one.trailing_bytes, io.SEEK_END)
     said = stream.read(NATIVE_HEADER_BYTES[one.syntax])
     length = int.from_bytes(said[-4:], "little")
-    if said[:4] != _PIXEL_DATA or not (one.frame + 1) * size <= length < _NO_LENGTH:
+    whole = (one.frame + 1) * size <= length < _NO_LENGTH and length % size in (0, 1)  # one pads
+    if said[:-4] not in _BEFORE_LENGTH[one.syntax] or not whole:
         return None
     stream.seek(one.frame * size, io.SEEK_CUR)
     data = stream.read(size)
