@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ctedge import read_scan
+from ctedge import UnreadableScan, read_scan
 from dicom_factory import enhanced, hu_of, save, slices, write_series
 
 SHAPE = (16, 20, 24)
@@ -60,18 +60,35 @@ def test_frames_of_one_file(tmp_path, hu, not_looked_for):
     np.testing.assert_array_equal(read_scan(path).voxels, expected)
 
 
-@pytest.mark.filterwarnings("ignore:Expected implicit VR, but found explicit VR")
-def test_files_of_another_syntax_than_they_say(tmp_path, hu):
-    """Explicit ones that say they are implicit: archives write them, and pydicom reads them."""
-    paths = write_series(tmp_path / "series", hu)
-    expected = read_scan(tmp_path / "series").voxels
+def said_to_be_implicit(folder, hu):
+    """Files with explicit VRs that say otherwise; pydicom warns, and reads their header."""
+    paths = write_series(folder, hu)
     explicit = ExplicitVRLittleEndian.encode() + b"\0"
-    implicit = ImplicitVRLittleEndian.encode().ljust(len(explicit), b"\0")
     for path in paths:
         content = path.read_bytes()
         assert content.count(explicit) == 1
-        path.write_bytes(content.replace(explicit, implicit))
-    np.testing.assert_array_equal(read_scan(tmp_path / "series").voxels, expected)
+        told = ImplicitVRLittleEndian.encode().ljust(len(explicit), b"\0")
+        path.write_bytes(content.replace(explicit, told))
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore:Expected implicit VR, but found")
+def test_files_of_another_syntax_than_they_say(tmp_path, hu):
+    """Whose pixels pydicom would take from four bytes before their place."""
+    write_series(tmp_path / "series", hu)
+    said_to_be_implicit(tmp_path / "wrong", hu)
+    found, expected = (read_scan(tmp_path / name).voxels for name in ("wrong", "series"))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:Expected implicit VR, but found")
+def test_files_of_another_syntax_are_not_left_to_pydicom(tmp_path, hu):
+    path = said_to_be_implicit(tmp_path / "wrong", hu)[5]
+    content = path.read_bytes()
+    place = content.rindex(b"\xe0\x7f\x10\x00OW\0\0") + 8
+    path.write_bytes(content[:place] + struct.pack("<I", 8) + content[place + 4 :])
+    with pytest.raises(UnreadableScan, match=f"{path.name}.*\n.*another syntax"):
+        _ = read_scan(tmp_path / "wrong").voxels
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 8])

@@ -11,7 +11,14 @@ from ctedge.readers.dicom.elements import text_of
 from ctedge.readers.dicom.gather import DicomObject
 from ctedge.readers.dicom.opening import Header, damaged, damaged_header
 from ctedge.readers.dicom.patients import IDENTITY, Patient, patient_of, strangers
-from ctedge.readers.dicom.slices import NATIVE_HEADER_BYTES, Slice, slices_of
+from ctedge.readers.dicom.slices import Slice, slices_of
+
+#: What stands before native pixels, by syntax: tag, length, and in explicit syntaxes the VR.
+_ELEMENT_HEADER_BYTES = {
+    "1.2.840.10008.1.2": 8,
+    "1.2.840.10008.1.2.1": 12,
+    "1.2.840.10008.1.2.2": 12,
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,9 +180,9 @@ def _check_pixels(image: Image) -> None:
 
 def _check_size(image: Image, slices: Sequence[Slice]) -> None:
     """Native pixels take as many bytes as the header promises."""
-    if image.syntax not in NATIVE_HEADER_BYTES or image.trailing_bytes is None:
+    if image.syntax not in _ELEMENT_HEADER_BYTES or image.trailing_bytes is None:
         return
-    there = image.trailing_bytes - NATIVE_HEADER_BYTES[image.syntax]
+    there = image.trailing_bytes - _ELEMENT_HEADER_BYTES[image.syntax]
     promised = sum(one.rows * one.columns * one.values.bits_allocated // 8 for one in slices)
     if there < promised:
         found = f"{counted(max(there, 0), 'byte')} of pixels; {promised} are promised"

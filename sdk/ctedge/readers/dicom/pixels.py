@@ -14,7 +14,7 @@ from ctedge.errors import CodecUnavailable, CTEdgeError, UnreadableScan
 from ctedge.extras import install_line, require
 from ctedge.readers.dicom.codecs import CODECS, decode_frame
 from ctedge.readers.dicom.opening import damaged
-from ctedge.readers.dicom.slices import NATIVE_HEADER_BYTES, Slice
+from ctedge.readers.dicom.slices import Slice
 from ctedge.readers.dicom.values import hu_of
 
 #: The data set is deflated as a whole, PS3.5 A.5.
@@ -23,13 +23,11 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 #: Not compressed, or as a whole: PS3.5 A.1 to A.3, and A.5.
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
 
-#: Of these the syntaxes whose pixels stand in a file as in memory, little endian and not deflated:
-#: the tag (7FE0,0010), and where it is explicit the VR. Some files are of another syntax than they
-#: say, which pydicom finds out.
-_BEFORE_LENGTH = {
-    "1.2.840.10008.1.2": (b"\xe0\x7f\x10\x00",),
-    "1.2.840.10008.1.2.1": (b"\xe0\x7f\x10\x00OW\0\0", b"\xe0\x7f\x10\x00OB\0\0"),
-}
+#: Of these the syntaxes whose pixels stand in a file as in memory: little endian, not deflated.
+_IMPLICIT_VR, _EXPLICIT_VR = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+
+#: The tag (7FE0,0010) in these, and what follows it where VRs are explicit: no length is odd.
+_PIXEL_DATA, _EXPLICIT = b"\xe0\x7f\x10\x00", (b"OW\0\0", b"OB\0\0")
 
 #: What is said instead of a length where fragments follow.
 _NO_LENGTH = 0xFFFFFFFF
@@ -114,18 +112,21 @@ def _stored(pydicom: Any, one: Slice) -> npt.NDArray[Any]:
 def _plain(one: Slice, stream: BinaryIO) -> npt.NDArray[Any] | None:
     """Pixels that stand in the file as in memory; None where pydicom is to look for them.
 
-    It would read the whole header again, which takes longer than all else.
+    It would read the whole header again, which takes longer than all else; and of a file whose VRs
+    are explicit although its syntax says otherwise, it would take them from a wrong place.
     """
-    if one.trailing_bytes is None or one.syntax not in _BEFORE_LENGTH:
+    if one.trailing_bytes is None or one.syntax not in (_IMPLICIT_VR, _EXPLICIT_VR):
         return None
     sign = "i" if one.values.signed else "u"
     dtype = np.dtype(f"<{sign}{one.values.bits_allocated // 8}")
     size = one.rows * one.columns * dtype.itemsize
     stream.seek(-one.trailing_bytes, io.SEEK_END)
-    said = stream.read(NATIVE_HEADER_BYTES[one.syntax])
-    length = int.from_bytes(said[-4:], "little")
-    whole = (one.frame + 1) * size <= length < _NO_LENGTH and length % size in (0, 1)  # one pads
-    if said[:-4] not in _BEFORE_LENGTH[one.syntax] or not whole:
+    tag, said = stream.read(4), stream.read(4)
+    explicit = said in _EXPLICIT
+    length = int.from_bytes(stream.read(4) if explicit else said, "little")
+    if tag != _PIXEL_DATA or not (one.frame + 1) * size <= length < _NO_LENGTH:
+        if explicit != (one.syntax == _EXPLICIT_VR):
+            raise damaged(one.where, "its pixels are of another syntax than it says")
         return None
     stream.seek(one.frame * size, io.SEEK_CUR)
     data = stream.read(size)

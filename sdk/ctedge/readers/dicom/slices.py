@@ -26,9 +26,6 @@ MAX_KERNEL = 64
 
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
-#: What stands before native pixels, by syntax: tag, length, and in explicit syntaxes the VR.
-NATIVE_HEADER_BYTES = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12, _BIG_ENDIAN: 12}
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slice:
