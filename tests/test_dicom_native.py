@@ -108,3 +108,13 @@ def test_an_element_that_says_another_length_is_left_to_pydicom(tmp_path, hu, le
         )
         np.testing.assert_array_equal(read_scan(tmp_path / "series").voxels, expected)
     assert asked == [1]
+
+
+def test_pixels_of_an_unknown_vr_are_left_to_pydicom(tmp_path, hu):
+    """Read as a length, "UN" is more bytes than these small slices have."""
+    paths = write_series(tmp_path / "series", hu)
+    expected = read_scan(tmp_path / "series").voxels
+    for path in paths:
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00UN"))
+    np.testing.assert_array_equal(read_scan(tmp_path / "series").voxels, expected)

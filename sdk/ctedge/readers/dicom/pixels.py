@@ -20,13 +20,13 @@ from ctedge.readers.dicom.values import hu_of
 #: The data set is deflated as a whole, PS3.5 A.5.
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
-#: Not compressed, or as a whole: PS3.5 A.1 to A.3, and A.5.
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
-
-#: Of these the syntaxes whose pixels stand in a file as in memory: little endian, not deflated.
+#: Pixels stand in a file as in memory: little endian, not deflated.
 _IMPLICIT_VR, _EXPLICIT_VR = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
-#: The tag (7FE0,0010) in these, and what follows it where VRs are explicit: no length is odd.
+#: Not compressed, or as a whole: PS3.5 A.1 to A.3, and A.5.
+_NATIVE = (_IMPLICIT_VR, _EXPLICIT_VR, "1.2.840.10008.1.2.2", _DEFLATED)
+
+#: The tag (7FE0,0010) in these, and what follows it where VRs are explicit: odd, as a length.
 _PIXEL_DATA, _EXPLICIT = b"\xe0\x7f\x10\x00", (b"OW\0\0", b"OB\0\0")
 
 #: What is said instead of a length where fragments follow.
@@ -124,8 +124,9 @@ def _plain(one: Slice, stream: BinaryIO) -> npt.NDArray[Any] | None:
     tag, said = stream.read(4), stream.read(4)
     explicit = said in _EXPLICIT
     length = int.from_bytes(stream.read(4) if explicit else said, "little")
-    if tag != _PIXEL_DATA or not (one.frame + 1) * size <= length < _NO_LENGTH:
-        if explicit != (one.syntax == _EXPLICIT_VR):
+    enough = (one.frame + 1) * size <= length < _NO_LENGTH
+    if tag != _PIXEL_DATA or length % 2 or not enough:
+        if explicit and one.syntax == _IMPLICIT_VR:
             raise damaged(one.where, "its pixels are of another syntax than it says")
         return None
     stream.seek(one.frame * size, io.SEEK_CUR)
